@@ -1,0 +1,1 @@
+"""Behaviours to test for: each probe turns a model's tokenizer into prompts."""

@@ -1,0 +1,62 @@
+"""The contract between a finder and the runner.
+
+A finder is an object with a name, a frozen config dataclass and four phases; the runner (interp/runs) calls them, stores every
+unit atomically as it finishes, and skips the units that are already on disk. Phases 1 and 3 see the model, one prompt at a time;
+phases 2 and 4 are pure functions of stored units, so they can be redone without a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from interp.findings import Findings
+from probes.base import Prompt
+
+
+@dataclass
+class Unit:
+    """What one phase measured on one prompt: named arrays plus JSON-able facts."""
+
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a pure phase may know of the model."""
+
+    name: str
+    family: str
+    architecture: str
+    n_layers: int
+    n_heads: int
+    d_model: int
+    chat: bool
+    position0: str
+
+
+class Finder(Protocol):
+    """See the module docstring. `Model` is `interp.models.model.Model`."""
+
+    name: str
+    config_type: type
+
+    def measure(self, model: Any, prompt: Prompt, config: Any) -> Unit:
+        """1. Run one prompt and keep what `find` needs."""
+        ...
+
+    def find(self, prompts: Sequence[Prompt], units: Sequence[Unit], config: Any, facts: ModelFacts) -> Findings:
+        """2. From all units to findings (no verification yet)."""
+        ...
+
+    def check(self, model: Any, prompt: Prompt, index: int, findings: Findings, config: Any) -> Unit | None:
+        """3. Intervene on what was found in prompt `index`; None when there is nothing to intervene on."""
+        ...
+
+    def conclude(self, findings: Findings, checks: Sequence[Unit | None], config: Any) -> Findings:
+        """4. Fill in `findings.verification` and the final verdict sentence."""
+        ...

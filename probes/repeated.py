@@ -1,8 +1,8 @@
 """Repeated tokens: one random token over and over (`repeated`), or a random segment twice (`repeated-segment`).
 
-One token repeated is the "repeated tokens" input of Gu et al. 2024, arXiv 2410.10781. Without BOS all its positions look
-alike to a model that encodes relative positions only, so a sink that needs a first token of its own disappears; run it
-with ``--bos none`` to see that. A segment given twice is what previous-token and induction heads respond to.
+One token repeated is the "repeated tokens" input of Gu et al. 2024, arXiv 2410.10781. Without BOS all its positions
+look alike to a model that encodes relative positions only, so a sink that needs a first token of its own disappears;
+run it with ``--bos none`` to see that. A segment given twice is what previous-token and induction heads respond to.
 """
 
 from __future__ import annotations

@@ -60,7 +60,8 @@ def body_length(model: Model, max_length: int | None, start: Sequence[int], leas
     if model.max_positions is not None:
         length = min(length, model.max_positions)
     if length - len(start) < least:
-        raise UsageError(f"max_length {length} is too short for this probe: it needs at least {least + len(start)} tokens")
+        needed = least + len(start)
+        raise UsageError(f"max_length {length} is too short for this probe: it needs at least {needed} tokens")
     return length - len(start)
 
 

@@ -1,0 +1,60 @@
+"""Every notebook runs from start to end in an empty folder, and is stored without outputs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+if TYPE_CHECKING:
+    from interp.models.model import Model
+
+FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+
+
+def read(path: Path) -> Any:
+    return nbformat.read(path, as_version=4)
+
+
+def cells(notebook: Any) -> list[Any]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def test_there_is_a_notebook() -> None:
+    assert "01_sinks.ipynb" in [path.name for path in NOTEBOOKS]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_stored_valid_and_without_outputs(path: Path) -> None:
+    notebook = read(path)
+    nbformat.validate(notebook)
+    assert cells(notebook)
+    for cell in cells(notebook):
+        assert cell.outputs == [] and cell.execution_count is None
+        compile(cell.source, path.name, "exec")
+
+
+def test_sinks_notebook_runs(smollm2: Model, tmp_path: Path) -> None:
+    notebook = read(FOLDER / "01_sinks.ipynb")
+    NotebookClient(
+        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+    ).execute()
+
+    ran = cells(notebook)
+    assert all(cell.execution_count for cell in ran)
+    outputs = [output for cell in ran for output in cell.outputs]
+    assert not [output for output in outputs if output.output_type == "error"]
+    assert not [output.text for output in outputs if output.get("name") == "stderr"]
+
+    printed = "".join(output.text for output in outputs if output.get("name") == "stdout")
+    assert f"{smollm2.n_layers} layers x {smollm2.n_heads} heads" in printed
+    assert "verdict: verified" in printed
+    figures = [output for output in outputs if "application/vnd.plotly.v1+json" in output.get("data", {})]
+    assert len(figures) == 5
+    pages = [output.data["text/html"] for output in outputs if "text/html" in output.get("data", {})]
+    assert any("primary" in page for page in pages)
+    assert (tmp_path / "sinks.html").stat().st_size > 100_000

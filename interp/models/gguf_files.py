@@ -1,0 +1,80 @@
+"""GGUF files: read through transformers (dequantised to float), and converted once to safetensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from interp.models.hashing import sha256_file
+
+# Pre-tokenizers that a GGUF file names in `tokenizer.ggml.pre` and that transformers does not restore. SmolLM and SmolLM2 split
+# every digit off before the byte-level split (llama.cpp, src/llama-vocab.cpp, LLAMA_VOCAB_PRE_TYPE_SMOLLM).
+_SPLIT_DIGITS_FIRST = frozenset({"smollm"})
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """The scalar key-value pairs of a GGUF file (arrays such as the vocabulary are left out).
+
+    Raises:
+        ValueError, OSError, IndexError and others of `gguf.GGUFReader` when the file is not whole.
+    """
+    from gguf import GGUFReader
+    from gguf.constants import GGUFValueType
+
+    reader = GGUFReader(str(path))
+    return {
+        key: field.contents()
+        for key, field in reader.fields.items()
+        if field.types and field.types[0] != GGUFValueType.ARRAY
+    }
+
+
+def restore_pretokenizer(tokenizer: Any, kind: str | None) -> Any:
+    """Put back the digit split that transformers' GGUF conversion drops; returns the same tokenizer."""
+    if kind in _SPLIT_DIGITS_FIRST:
+        from tokenizers.pre_tokenizers import ByteLevel, Digits
+        from tokenizers.pre_tokenizers import Sequence as Steps
+
+        tokenizer.backend_tokenizer.pre_tokenizer = Steps(
+            [Digits(individual_digits=True), ByteLevel(add_prefix_space=False, use_regex=True)]
+        )
+    return tokenizer
+
+
+def gguf_tokenizer(path: Path) -> Any:
+    """The tokenizer inside a GGUF file."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
+    return restore_pretokenizer(tokenizer, read_header(path).get("tokenizer.ggml.pre"))
+
+
+def gguf_model(path: Path, dtype: Any) -> Any:
+    """The dequantised model inside a GGUF file, as an ordinary unquantised model that can be saved."""
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype=dtype)
+    # What transformers leaves behind describes the file, not the float weights now in memory, and makes save_pretrained refuse.
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.is_quantized = False
+    model.hf_quantizer = None
+    return model.eval()
+
+
+def convert_gguf(path: Path, target: Path, name: str) -> str:
+    """Write the model (float32) and tokenizer of a GGUF file to ``target`` as an ordinary checkpoint folder.
+
+    Returns the SHA-256 of the safetensors file.
+    """
+    import torch
+
+    from interp.models.quiet import quiet
+
+    with quiet():
+        tokenizer = gguf_tokenizer(path)
+        model = gguf_model(path, torch.float32)
+        model.config._name_or_path = name
+        model.save_pretrained(target, max_shard_size="100GB")
+        tokenizer.save_pretrained(target)
+    return sha256_file(target / "model.safetensors")

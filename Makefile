@@ -1,0 +1,52 @@
+# Needs Python 3.10+ with pip; everything else goes into .venv. `make demo` to see it work, `make test` to check all of it.
+PYTHON ?= python3
+VENV ?= .venv
+RUN := $(VENV)/bin
+PIP := $(RUN)/python -m pip --quiet --disable-pip-version-check
+# Model of the demo, and where its run goes.
+MODEL ?= smollm2-135m
+OUT ?= runs/demo
+
+.PHONY: demo test lint unit notebook bench test-lowest clean
+.DEFAULT_GOAL := demo
+
+demo: $(VENV)/.notebook  ## scan a real language model for attention sinks and say where the report is
+	$(RUN)/interp get $(MODEL)
+	$(RUN)/interp scan --model $(MODEL) --find sinks --out $(OUT)
+
+test: lint unit  ## every check; the same command runs in CI
+
+lint: $(VENV)/.dev
+	$(RUN)/ruff format --check .
+	$(RUN)/ruff check .
+	$(RUN)/pyright
+
+unit: $(VENV)/.dev
+	$(RUN)/python -m pytest
+
+notebook: $(VENV)/.notebook
+	$(RUN)/jupyter lab notebooks
+
+bench: $(VENV)/.dev
+	$(RUN)/python benchmarks/sink_overhead.py
+	$(RUN)/python benchmarks/cli_start.py
+	$(RUN)/python benchmarks/scan_time.py
+
+# The oldest supported versions. PyPI's torch brings its CUDA libraries along: several GB.
+test-lowest:
+	$(MAKE) unit VENV=.venv-lowest CONSTRAINTS=constraints-lowest.txt
+
+clean:
+	rm -rf .venv .venv-lowest runs dist build .pytest_cache .ruff_cache .hypothesis
+
+CONSTRAINTS ?= constraints.txt
+
+# Where Python comes without ensurepip, its own pip puts one into the environment.
+$(RUN)/python:
+	$(PYTHON) -m venv $(VENV) \
+	  || { $(PYTHON) -m venv --without-pip $(VENV) && $(PYTHON) -m pip --python $(RUN)/python install --quiet pip; }
+
+$(VENV)/.notebook $(VENV)/.dev: $(VENV)/.%: pyproject.toml constraints.txt constraints-lowest.txt | $(RUN)/python
+	@echo "installing into $(VENV) (first time: a few minutes)" >&2
+	$(PIP) install -c $(CONSTRAINTS) -e '.[$*]'
+	@touch $@

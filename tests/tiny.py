@@ -13,15 +13,15 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
-_DECODER = dict(
-    hidden_size=32,
-    intermediate_size=48,
-    num_hidden_layers=3,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    max_position_embeddings=256,
-)
-_HEAD = dict(head_dim=8)
+_DECODER = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+}
+_HEAD = {"head_dim": 8}
 _GEMMA = dict(
     _DECODER,
     head_dim=8,
@@ -65,55 +65,55 @@ _CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
             rope_parameters=_YARN_FREE,
         ),
     ),
-    "gpt2": ("gpt2", dict(n_embd=32, n_layer=3, n_head=4, n_positions=256)),
+    "gpt2": ("gpt2", {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 256}),
     "gpt_neox": (
         "gpt_neox",
-        dict(
-            hidden_size=32,
-            intermediate_size=48,
-            num_hidden_layers=3,
-            num_attention_heads=4,
-            max_position_embeddings=256,
-            use_parallel_residual=True,
-        ),
+        {
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "max_position_embeddings": 256,
+            "use_parallel_residual": True,
+        },
     ),
-    "gptj": ("gptj", dict(n_embd=32, n_layer=3, n_head=4, n_positions=256, rotary_dim=4)),
+    "gptj": ("gptj", {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 256, "rotary_dim": 4}),
     "opt": (
         "opt",
-        dict(
-            hidden_size=32,
-            ffn_dim=48,
-            num_hidden_layers=3,
-            num_attention_heads=4,
-            max_position_embeddings=256,
-            word_embed_proj_dim=32,
-        ),
+        {
+            "hidden_size": 32,
+            "ffn_dim": 48,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "max_position_embeddings": 256,
+            "word_embed_proj_dim": 32,
+        },
     ),
-    "bloom": ("bloom", dict(hidden_size=32, n_layer=3, n_head=4)),
+    "bloom": ("bloom", {"hidden_size": 32, "n_layer": 3, "n_head": 4}),
     "falcon": (
         "falcon",
-        dict(
-            hidden_size=32,
-            num_hidden_layers=3,
-            num_attention_heads=4,
-            multi_query=True,
-            parallel_attn=True,
-            new_decoder_architecture=False,
-            alibi=False,
-            bias=False,
-            max_position_embeddings=256,
-        ),
+        {
+            "hidden_size": 32,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "multi_query": True,
+            "parallel_attn": True,
+            "new_decoder_architecture": False,
+            "alibi": False,
+            "bias": False,
+            "max_position_embeddings": 256,
+        },
     ),
     "gpt_neo": (
         "gpt_neo",
-        dict(
-            hidden_size=32,
-            num_layers=4,
-            num_heads=4,
-            attention_types=[[["global", "local"], 2]],
-            window_size=8,
-            max_position_embeddings=256,
-        ),
+        {
+            "hidden_size": 32,
+            "num_layers": 4,
+            "num_heads": 4,
+            "attention_types": [[["global", "local"], 2]],
+            "window_size": 8,
+            "max_position_embeddings": 256,
+        },
     ),
     "glm4": ("glm4", dict(_DECODER, **_HEAD, partial_rotary_factor=0.5)),
     "granite": (
@@ -127,7 +127,7 @@ _CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "deepseek_v3": (
         "deepseek_v3",
         dict(
-            _DECODER | dict(num_key_value_heads=4),
+            _DECODER | {"num_key_value_heads": 4},
             moe_intermediate_size=24,
             n_routed_experts=4,
             num_experts_per_tok=2,
@@ -143,8 +143,11 @@ _CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
             rope_parameters=_YARN_FREE,
         ),
     ),
-    "codegen": ("codegen", dict(n_embd=32, n_layer=3, n_head=4, n_positions=256, n_ctx=256, rotary_dim=4)),
-    "mpt": ("mpt", dict(d_model=32, n_layers=3, n_heads=4, max_seq_len=256, expansion_ratio=2)),
+    "codegen": (
+        "codegen",
+        {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 256, "n_ctx": 256, "rotary_dim": 4},
+    ),
+    "mpt": ("mpt", {"d_model": 32, "n_layers": 3, "n_heads": 4, "max_seq_len": 256, "expansion_ratio": 2}),
 }
 
 ARCHS: tuple[str, ...] = tuple(_CONFIGS)
@@ -153,7 +156,7 @@ ARCHS: tuple[str, ...] = tuple(_CONFIGS)
 def tiny(arch: str, seed: int = 0, **config_overrides: Any) -> PreTrainedModel:
     """A random model of `arch` (one of `ARCHS`): fp32, eval mode, CPU, vocabulary of 128, the same weights for the same seed."""
     model_type, settings = _CONFIGS[arch]
-    ids = dict(vocab_size=128, bos_token_id=1, eos_token_id=2, pad_token_id=0)
+    ids = {"vocab_size": 128, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
     config = AutoConfig.for_model(model_type, **{**ids, **settings, **config_overrides})
     config.architectures = [AutoModelForCausalLM._model_mapping[type(config)].__name__]
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():

@@ -1,1 +1,82 @@
+"""interp: a mechanistic-interpretability workbench.
 
+The public API, loaded on first use (PEP 562), so that ``import interp`` and ``interp --help`` do not wait for torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from interp.errors import InterpError, LoadError, SelfCheckError, SiteError, TraceError, UsageError
+    from interp.findings import Findings
+    from interp.models.load import load
+    from interp.models.packaged import get
+    from interp.runs.result import ScanResult, open_run
+    from interp.runs.scan import scan
+    from interp.tracing.calls import received, run_with_sites
+    from interp.tracing.tracer import trace
+
+    __version__: str
+
+_WHERE = {
+    "load": "interp.models.load",
+    "get": "interp.models.packaged",
+    "scan": "interp.runs.scan",
+    "open_run": "interp.runs.result",
+    "ScanResult": "interp.runs.result",
+    "Findings": "interp.findings",
+    "trace": "interp.tracing.tracer",
+    "received": "interp.tracing.calls",
+    "run_with_sites": "interp.tracing.calls",
+    "InterpError": "interp.errors",
+    "UsageError": "interp.errors",
+    "LoadError": "interp.errors",
+    "SiteError": "interp.errors",
+    "TraceError": "interp.errors",
+    "SelfCheckError": "interp.errors",
+}
+
+__all__ = [
+    "load",
+    "scan",
+    "open_run",
+    "trace",
+    "received",
+    "run_with_sites",
+    "get",
+    "ScanResult",
+    "Findings",
+    "InterpError",
+    "UsageError",
+    "LoadError",
+    "SiteError",
+    "TraceError",
+    "SelfCheckError",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        value: Any = _version()
+    elif name in _WHERE:
+        value = getattr(importlib.import_module(_WHERE[name]), name)
+    else:
+        raise AttributeError(f"module 'interp' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("interp-workbench")
+    except PackageNotFoundError:  # imported from a source tree that was never installed
+        return "0+unknown"

@@ -1,8 +1,8 @@
 """Names for finders, probes, statistics and interventions: one small file and one line here adds one.
 
-Built-ins are listed as lazy ``module:attribute`` strings, so naming them imports nothing. Packages outside this one add theirs
-through entry points (group ``interp.finders``, ``interp.probes``, ``interp.statistics``, ``interp.interventions``), or in code
-with the decorators below. Two targets under one name are an error, never a silent replacement.
+Built-ins are listed as lazy ``module:attribute`` strings, so naming them imports nothing. Packages outside this one add
+theirs through entry points (group ``interp.finders``, ``interp.probes``, ``interp.statistics``, ``interp.interventions``),
+or in code with `finder` and `Registry.add`. Two targets under one name are an error, never a silent replacement.
 """
 
 from __future__ import annotations
@@ -130,6 +130,7 @@ PROBES = Registry(
     {
         "text": "probes.text:probe",
         "repeated": "probes.repeated:probe",
+        "repeated-segment": "probes.repeated:segment",
         "random": "probes.random_tokens:probe",
     },
     "interp.probes",
@@ -138,10 +139,10 @@ STATISTICS = Registry(
     "statistic",
     {
         "received": "interp.tracing.statistics:Received",
-        "mass-on": "interp.tracing.statistics:MassOn",
+        "mass_on": "interp.tracing.statistics:MassOn",
         "entropy": "interp.tracing.statistics:Entropy",
-        "top-key": "interp.tracing.statistics:TopKey",
-        "row-sum": "interp.tracing.statistics:RowSum",
+        "top_key": "interp.tracing.statistics:TopKey",
+        "row_sum": "interp.tracing.statistics:RowSum",
         "offsets": "interp.tracing.statistics:Offsets",
         "rows": "interp.tracing.statistics:Rows",
     },

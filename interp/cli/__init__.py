@@ -1,0 +1,97 @@
+"""The command line: parse and dispatch. Imports neither torch nor transformers nor pandas; each command does when run.
+
+Data goes to stdout, progress and messages to stderr. Exit codes: 0 done, 1 failed, 2 usage, 3 finished but verification
+or self-check failed, 130 interrupted and resumable.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated, NoReturn
+
+import typer
+
+from interp.cli import options
+from interp.cli.get import get
+from interp.cli.ls import ls
+from interp.cli.scan import scan
+from interp.cli.show import report, show
+from interp.errors import InterpError
+from interp.text import printable
+
+FAILED = 1
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="interp",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Mechanistic interpretability of open language models: find, verify by intervening, report.",
+)
+app.command("scan")(scan)
+app.command("ls")(ls)
+app.command("show")(show)
+app.command("report")(report)
+app.command("get")(get)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        import interp
+
+        typer.echo(f"interp {interp.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line `arguments` (default: this process's own) and return the exit code."""
+    options.state.debug = False
+    try:
+        app(args=None if arguments is None else list(arguments), prog_name="interp")
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else FAILED
+    except InterpError as error:
+        return _fail(error, str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        return _closed_pipe()
+    except Exception as error:
+        told = " ".join(str(error).split())[:400]
+        return _fail(error, f"unexpected {type(error).__name__}: {told}\n--debug shows the traceback", FAILED)
+    return 0
+
+
+def _fail(error: Exception, message: str, code: int) -> int:
+    if options.state.debug:
+        traceback.print_exception(error)
+    else:
+        print("error: " + "\n".join(printable(line) for line in message.splitlines()), file=sys.stderr)
+    return code
+
+
+def _closed_pipe() -> int:
+    """The reader of stdout went away (``interp ls models | head``): nobody is left to tell."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def main() -> NoReturn:
+    """Entry point of the ``interp`` command."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a token still shows the rest
+    sys.exit(run())

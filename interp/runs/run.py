@@ -1,0 +1,156 @@
+"""The runner: a finder's four phases over prompts, every unit stored as it finishes, no stored unit measured again."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from interp.errors import UsageError
+from interp.finders.base import Unit
+from interp.findings import Findings
+from interp.runs.progress import Progress
+from interp.runs.provenance import identity, prompt_key
+from interp.runs.store import RunFolder, digest, plain
+from probes.base import Prompt
+
+
+@dataclass(frozen=True)
+class Request:
+    """One scan, with everything resolved: what to run on what, under which settings."""
+
+    model: Any
+    finder: Any
+    config: Any
+    prompts: tuple[Prompt, ...]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return identity(self.model, self.finder, dataclasses.asdict(self.config))
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """What the run's key is made of, so that a clash can be explained."""
+        return {**self.identity, "prompts": [prompt_key(prompt) for prompt in self.prompts]}
+
+    @property
+    def key(self) -> str:
+        return digest(self.parts)
+
+
+@dataclass
+class Tally:
+    """How many units of each phase were measured now and how many were on disk already."""
+
+    measured: dict[str, int] = field(default_factory=dict)
+    stored: dict[str, int] = field(default_factory=dict)
+
+    def count(self, phase: str, there: bool) -> None:
+        counts = self.stored if there else self.measured
+        counts[phase] = counts.get(phase, 0) + 1
+
+
+def claim(folder: RunFolder, request: Request, fresh: bool) -> None:
+    """Take `folder` for this request: clear half-written files; refuse another run's unless `fresh` discards it."""
+    folder.sweep()
+    if fresh:
+        folder.discard()
+        return
+    record = folder.read_json()
+    if record is None or record.get("key") == request.key:
+        return
+    mine, theirs = plain(request.parts), record.get("key_parts") or {}
+    differing = [name for name in mine if mine[name] != theirs.get(name)]
+    what = ", ".join(_difference(name, theirs.get(name), mine[name]) for name in differing) or "its key"
+    raise UsageError(
+        f"{folder.path} holds another run ({what}); name another --out, or --fresh to discard what is there"
+    )
+
+
+def _difference(name: str, theirs: Any, mine: Any) -> str:
+    if name == "prompts":
+        return f"other prompts: {len(theirs or [])} there, {len(mine)} here"
+    if name == "config":
+        keys = sorted(key for key in {*mine, *(theirs or {})} if mine.get(key) != (theirs or {}).get(key))
+        return "other settings: " + ", ".join(f"{k}={(theirs or {}).get(k)} there, {mine.get(k)} here" for k in keys)
+    shown = [str(value)[:16] for value in (theirs, mine)]
+    return f"other {name}: {shown[0]} there, {shown[1]} here"
+
+
+def execute(request: Request, folder: RunFolder, progress: Progress, tally: Tally) -> Findings:
+    """Phases 1 to 4. Interrupted anywhere, a second call goes on after the last whole unit."""
+    base = request.identity
+    finder, model, config, prompts = request.finder, request.model, request.config, request.prompts
+
+    def unit_key(phase: str, prompt: Prompt, more: Any = None) -> str:
+        return digest({**base, "phase": phase, "prompt": prompt_key(prompt), "of": more})
+
+    units: list[Unit] = []
+    progress.start("measuring", len(prompts))
+    for prompt in prompts:
+        there, unit = folder.fetch(
+            unit_key("measure", prompt), lambda prompt=prompt: finder.measure(model, prompt, config)
+        )
+        units.append(unit if unit is not None else Unit())
+        tally.count("measure", there)
+        progress.step(prompt.name, there)
+
+    findings = finder.find(prompts, units, config, model.facts())
+    _conform(findings)
+
+    checks: list[Unit | None] = []
+    progress.start("checking", len(prompts))
+    for index, prompt in enumerate(prompts):
+        key = unit_key("check", prompt, found_in(findings, index, prompt))
+        there, check = folder.fetch(
+            key, lambda index=index, prompt=prompt: finder.check(model, prompt, index, findings, config)
+        )
+        checks.append(check)
+        tally.count("check", there)
+        progress.step(prompt.name, there)
+
+    findings = finder.conclude(findings, checks, config)
+    _conform(findings)
+    return findings
+
+
+def found_in(findings: Findings, index: int, prompt: Prompt) -> str:
+    """Hash of what was found in one prompt: its rows, or all rows of a finder whose rows belong to no prompt.
+
+    The column that names the prompt is left out, so that equal prompts with equal rows agree.
+    """
+    table = findings.table
+    if "prompt" in table.columns:
+        column = table["prompt"]
+        mine = table[(column == index) | (column == prompt.name)].drop(columns="prompt")
+    else:
+        mine = table
+    rows = mine.astype(object).where(mine.notna(), None).to_dict("records")
+    return digest(plain(rows))
+
+
+def _conform(findings: Findings) -> None:
+    """Hold the table to its declared schema: same columns, same order, same types."""
+    names = [column.name for column in findings.columns]
+    if list(findings.table.columns) != names:
+        raise TypeError(
+            f"finder {findings.finder} declares columns {names} but its table has {list(findings.table.columns)}"
+        )
+    findings.table = findings.table.astype({column.name: column.dtype for column in findings.columns}).reset_index(
+        drop=True
+    )
+
+
+def distinct_names(prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:
+    """Prompts with a number added to a name that occurs again, so that rows stay tellable apart."""
+    seen: set[str] = set()
+    renamed = []
+    for prompt in prompts:
+        name, number = prompt.name, 1
+        while name in seen:
+            number += 1
+            name = f"{prompt.name} ({number})"
+        seen.add(name)
+        renamed.append(prompt if name == prompt.name else dataclasses.replace(prompt, name=name))
+    return tuple(renamed)

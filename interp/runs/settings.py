@@ -1,0 +1,159 @@
+"""``--set key=value`` against a finder's frozen config dataclass, and the same from Python values.
+
+What was given and what is in effect stay apart: `make_config` returns the config in effect, the caller keeps the given.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Union
+
+from interp.errors import UsageError
+from interp.registry import unknown
+
+_TRUE = {"true", "yes", "on", "1"}
+_FALSE = {"false", "no", "off", "0"}
+
+
+class _BadValue(Exception):
+    """A value that does not fit a type; the caller knows the key."""
+
+
+def parse_pairs(pairs: Sequence[str]) -> dict[str, str]:
+    """``["k=v", ...]`` as a dict; `UsageError` for a pair without ``=`` or a key given twice with different values."""
+    given: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        key = key.strip()
+        if not equals or not key:
+            raise UsageError(f"--set {pair!r}: expected key=value")
+        if given.get(key, value) != value:
+            raise UsageError(f"--set {key}: given twice, as {given[key]!r} and as {value!r}")
+        given[key] = value
+    return given
+
+
+def describe(config_type: type) -> dict[str, str]:
+    """Every key of a config with its type and default, e.g. ``{"eps": "float = 0.3"}``."""
+    hints = typing.get_type_hints(config_type)
+    described = {}
+    for field in dataclasses.fields(config_type):
+        default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        described[field.name] = f"{_type_text(hints[field.name])} = {default!r}"
+    return described
+
+
+def make_config(config_type: type, given: Mapping[str, Any], finder: str) -> Any:
+    """A `config_type` with `given` applied; strings are parsed by the field's type, other values checked by it.
+
+    Raises:
+        UsageError: an unknown key (with the nearest and all valid keys and types) or a value its type refuses.
+    """
+    keys = describe(config_type)
+    hints = typing.get_type_hints(config_type)
+    values: dict[str, Any] = {}
+    for key, value in given.items():
+        if key not in keys:
+            listed = "; ".join(f"{name}: {text}" for name, text in keys.items()) or "none"
+            near = unknown(f"setting of finder {finder}", key, list(keys)).partition(" Known:")[0]
+            raise UsageError(f"{near} Valid keys: {listed}.")
+        try:
+            values[key] = _convert(hints[key], value)
+        except _BadValue as error:
+            raise UsageError(f"--set {key}={value}: {error} ({key}: {keys[key]})") from None
+    try:
+        return config_type(**values)
+    except ValueError as error:
+        raise UsageError(f"settings of finder {finder}: {error}") from error
+
+
+def as_dict(config: Any) -> dict[str, Any]:
+    """The config in effect as JSON-able values (tuples become lists)."""
+    return {field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _type_text(hint: Any) -> str:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return "|".join(str(arg) for arg in args)
+    if origin in (Union, types.UnionType):
+        return "|".join(_type_text(arg) for arg in args)
+    if origin is tuple:
+        return ",".join("..." if arg is Ellipsis else _type_text(arg) for arg in args)
+    if hint is type(None):
+        return "none"
+    return getattr(hint, "__name__", str(hint))
+
+
+def _convert(hint: Any, value: Any) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        for arg in args:
+            if value == arg or (isinstance(value, str) and value.strip() == str(arg)):
+                return arg
+        raise _BadValue(f"expected one of {', '.join(map(str, args))}")
+    if origin in (Union, types.UnionType):
+        return _convert_union(args, value)
+    if origin is tuple:
+        return _convert_tuple(args, value)
+    if hint is type(None):
+        if value is None or (isinstance(value, str) and value.strip().lower() in {"none", "null", ""}):
+            return None
+        raise _BadValue("expected none")
+    return _convert_scalar(hint, value)
+
+
+def _convert_union(args: tuple[Any, ...], value: Any) -> Any:
+    ordered = sorted(args, key=lambda arg: arg is not type(None))  # "none" is None before it is a string
+    problems = []
+    for arg in ordered:
+        try:
+            return _convert(arg, value)
+        except _BadValue as error:
+            problems.append(str(error))
+    raise _BadValue(" or ".join(reversed(problems)))
+
+
+def _convert_tuple(args: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
+    if isinstance(value, str):
+        text = value.strip().strip("()[]")
+        items: list[Any] = [item for item in text.split(",") if item.strip()] if text else []
+    elif isinstance(value, list | tuple):
+        items = list(value)
+    else:
+        raise _BadValue("expected values separated by commas")
+    if len(args) == 2 and args[1] is Ellipsis:
+        return tuple(_convert(args[0], item) for item in items)
+    if len(items) != len(args):
+        raise _BadValue(f"expected {len(args)} values separated by commas, got {len(items)}")
+    return tuple(_convert(arg, item) for arg, item in zip(args, items, strict=True))
+
+
+def _convert_scalar(hint: Any, value: Any) -> Any:
+    if hint is bool:
+        word = str(value).strip().lower()
+        if isinstance(value, bool) or (isinstance(value, str) and word in _TRUE | _FALSE):
+            return word in _TRUE
+        raise _BadValue("expected true or false")
+    if hint in (int, float):
+        kind = "an integer" if hint is int else "a number"
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise _BadValue(f"expected {kind}")
+        if hint is int and isinstance(value, float) and value != int(value):
+            raise _BadValue("expected an integer")
+        try:
+            return hint(value)
+        except ValueError:
+            raise _BadValue(f"expected {kind}") from None
+    if hint is str and isinstance(value, str):
+        return value
+    raise _BadValue(f"expected {_type_text(hint)}")

@@ -1,0 +1,139 @@
+"""Where a scan's prompts come from: texts, text files, a JSONL file, ready prompts, or a probe; one at a time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from interp.errors import UsageError
+from interp.registry import PROBES
+from interp.runs.run import distinct_names
+from probes.base import Prompt
+
+DEFAULT_PROBE = "text"
+MIN_TOKENS = 2  # a single token attends to nothing but itself
+
+Encode = Callable[[Any, "int | None", "int | None", int], Sequence[Prompt]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source that has been read and checked, before any model is loaded.
+
+    Attributes:
+        told: one phrase for people, e.g. ``2 text files``.
+        encode: (model, limit, max_length, seed) -> prompts.
+    """
+
+    told: str
+    encode: Encode
+
+    def prompts(self, model: Any, limit: int | None, max_length: int | None, seed: int) -> tuple[Prompt, ...]:
+        """Prompts for one model, under distinct names; `UsageError` when there is none or one is too short to scan."""
+        prompts = distinct_names(list(self.encode(model, limit, max_length, seed)))
+        if not prompts:
+            raise UsageError(f"no prompts in {self.told}")
+        for prompt in prompts:
+            if len(prompt) < MIN_TOKENS:
+                raise UsageError(
+                    f"prompt {prompt.name!r} has {len(prompt)} token(s); a scan needs at least {MIN_TOKENS}"
+                )
+        return prompts
+
+
+def choose(
+    texts: str | Mapping[str, str] | Sequence[str | tuple[str, str]] | None = None,
+    text_files: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
+    prompts: str | os.PathLike[str] | Sequence[Prompt] | None = None,
+    probe: str | None = None,
+) -> Source:
+    """The one source that was given, read and checked; the probe ``text`` when none was.
+
+    Raises:
+        UsageError: two sources at once, an unknown probe, or a text or file that cannot be used.
+    """
+    given = {"--text": texts, "--text-file": text_files, "--prompts": prompts, "--probe": probe}
+    named = [option for option, value in given.items() if value is not None]
+    if len(named) > 1:
+        raise UsageError(f"{' and '.join(named)} given together; choose one source of prompts")
+    if texts is not None:
+        return _of_texts(_named(texts), "--text")
+    if text_files is not None:
+        return _of_files(text_files)
+    if prompts is not None:
+        return _of_prompts(prompts)
+    return _of_probe(probe or DEFAULT_PROBE)
+
+
+def _named(texts: Any) -> list[tuple[str, str]]:
+    if isinstance(texts, str):
+        return [("text", texts)]
+    if isinstance(texts, Mapping):
+        return list(texts.items())
+    plain = list(texts)
+    return [
+        item if isinstance(item, tuple) else (f"text {i}" if len(plain) > 1 else "text", item)
+        for i, item in enumerate(plain)
+    ]
+
+
+def _of_texts(texts: Sequence[tuple[str, str] | tuple[str, str, dict[str, Any]]], told: str) -> Source:
+    for name, text, *_ in texts:
+        if not isinstance(text, str):
+            raise UsageError(f"{told}: {name!r} is a {type(text).__name__}, not text")
+        if not text.strip():
+            raise UsageError(f"{told}: {name!r} is empty; it needs at least one word")
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError:
+            raise UsageError(f"{told}: {name!r} is not UTF-8 text") from None
+
+    def encode(model: Any, limit: int | None, max_length: int | None, seed: int) -> Sequence[Prompt]:
+        from probes.text import from_texts
+
+        return from_texts(model, texts[:limit], max_length)
+
+    return Source(f"{len(texts)} text{'s' if len(texts) != 1 else ''} ({told})", encode)
+
+
+def _of_files(paths: Any) -> Source:
+    from probes.prompts_file import read_text
+
+    listed = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    return _of_texts([read_text(path) for path in listed], "--text-file")
+
+
+def _of_prompts(prompts: Any) -> Source:
+    if isinstance(prompts, str | os.PathLike):
+        from probes.prompts_file import read_prompts
+
+        return _of_texts(read_prompts(Path(prompts)), f"--prompts {prompts}")
+    ready = list(prompts)
+    wrong = [type(prompt).__name__ for prompt in ready if not isinstance(prompt, Prompt)]
+    if wrong:
+        raise UsageError(
+            f"prompts: expected a JSONL file or Prompt objects, got {wrong[0]}; for plain text use texts=[...]"
+        )
+
+    def encode(model: Any, limit: int | None, max_length: int | None, seed: int) -> Sequence[Prompt]:
+        long = [prompt for prompt in ready if max_length is not None and len(prompt) > max_length]
+        if long:
+            raise UsageError(
+                f"prompt {long[0].name!r} has {len(long[0])} tokens, more than max_length={max_length}; "
+                "ready prompts are not cut: raise max_length"
+            )
+        return ready[:limit]
+
+    return Source(f"{len(ready)} prompts", encode)
+
+
+def _of_probe(name: str) -> Source:
+    probe = PROBES.get(name)
+
+    def encode(model: Any, limit: int | None, max_length: int | None, seed: int) -> Sequence[Prompt]:
+        return probe.prompts(model, limit=limit, max_length=max_length, seed=seed)
+
+    return Source(f"probe {name}", encode)

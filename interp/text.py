@@ -9,7 +9,7 @@ _VISIBLE = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
 
 def printable(text: str, width: int | None = None) -> str:
-    """`text` on one line, control, format and surrogate characters escaped, cut to `width` characters with an ellipsis."""
+    """`text` on one line, control, format and surrogate characters escaped, cut to `width` with an ellipsis."""
     shown = "".join(
         _VISIBLE.get(c) or (_escape(c) if unicodedata.category(c) in {"Cc", "Cf", "Cs"} else c) for c in text
     )

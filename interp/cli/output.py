@@ -1,4 +1,4 @@
-"""What commands print on stdout: JSON, or text for people, in which nothing from a model or a prompt can steer a terminal."""
+"""What commands print on stdout: JSON, or text in which nothing from a model or a prompt can steer a terminal."""
 
 from __future__ import annotations
 

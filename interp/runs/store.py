@@ -1,7 +1,7 @@
 """The run folder: units written atomically under content keys, and final files that are either whole or absent.
 
-A unit is one phase on one prompt. It is written to a temporary file, synced and renamed, so after ``kill -9`` it is there
-or not; a digest in its metadata tells a unit that was damaged later, which is then measured again.
+A unit is one phase on one prompt. It is written to a temporary file, synced and renamed, so after ``kill -9`` it is
+there or not; a digest in its metadata tells a unit that was damaged later, which is then measured again.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _numpy(value: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """`value` as strict JSON allows it: numpy and tuples become numbers and lists, NaN and infinity None, keys strings."""
+    """`value` as strict JSON allows it: numpy and tuples as numbers and lists, NaN and infinity as None, keys strings."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, np.generic | np.ndarray):

@@ -1,7 +1,8 @@
 """Tiny random causal language models, built from configs without any download.
 
-Each architecture keeps the variant that makes it hard: grouped queries, sliding windows shorter than the prompts, soft-capped
-scores, learned sinks, ALiBi, parallel blocks, latent attention. Weights are drawn wide enough that attention is far from uniform.
+Each architecture keeps the variant that makes it hard: grouped queries, sliding windows shorter than the prompts,
+soft-capped scores, learned sinks, ALiBi, parallel blocks, latent attention. Weights are drawn wide enough that attention
+is far from uniform.
 """
 
 from __future__ import annotations
@@ -154,7 +155,7 @@ ARCHS: tuple[str, ...] = tuple(_CONFIGS)
 
 
 def tiny(arch: str, seed: int = 0, **config_overrides: Any) -> PreTrainedModel:
-    """A random model of `arch` (one of `ARCHS`): fp32, eval mode, CPU, vocabulary of 128, the same weights for the same seed."""
+    """A random model of `arch` (one of `ARCHS`): fp32, eval mode, CPU, vocabulary 128, same weights for the same seed."""
     model_type, settings = _CONFIGS[arch]
     ids = {"vocab_size": 128, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
     config = AutoConfig.for_model(model_type, **{**ids, **settings, **config_overrides})
@@ -168,7 +169,7 @@ def tiny(arch: str, seed: int = 0, **config_overrides: Any) -> PreTrainedModel:
 
 
 def _widen(model: PreTrainedModel) -> None:
-    """Redraw every parameter in place: unit-gain matrices (larger for queries and keys), non-trivial biases, norms and sinks."""
+    """Redraw every parameter in place: matrices larger for queries and keys, non-trivial biases, norms and sinks."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             noise = torch.randn_like(parameter)
@@ -191,7 +192,7 @@ def _widen(model: PreTrainedModel) -> None:
 
 
 def tiny_tokenizer(vocab_size: int = 128) -> PreTrainedTokenizerFast:
-    """A word-level fast tokenizer built in memory: `<pad>` 0, `<s>` 1 (BOS, added by default), `</s>` 2, `<unk>` 3, words, punctuation.
+    """A word-level fast tokenizer in memory: `<pad>` 0, `<s>` 1 (BOS, added by default), `</s>` 2, `<unk>` 3, then words.
 
     Its vocabulary has exactly `vocab_size` entries (at least 64); any text of unknown words encodes to `<unk>`.
     """

@@ -20,10 +20,10 @@ Names and meanings (shapes: d = d_model, H = heads, K = key-value heads):
 ``hook_resid_post``   what leaves the block (never the final-normed state)
 ====================  ================================================================================================
 
-Three of them differ from TransformerLens's bridge on purpose: ``hook_attn_out`` / ``hook_mlp_out`` never include the
-residual itself where a module adds it inside (BLOOM, MPT); ``attn.hook_q`` of a latent-attention model (DeepSeek) is before
-rotary as everywhere else, and ``hook_rot_q`` is the whole query; in a mixture of experts ``mlp.hook_pre`` / ``hook_post``
-do not exist, where the bridge gives the input and output of the whole MLP these names.
+Three of them differ from TransformerLens's bridge on purpose. ``hook_attn_out`` / ``hook_mlp_out`` never include the
+residual itself where a module adds it inside (BLOOM, MPT). ``attn.hook_q`` of a latent-attention model (DeepSeek) is
+before rotary as everywhere else, and ``hook_rot_q`` is the whole query. In a mixture of experts ``mlp.hook_pre`` and
+``mlp.hook_post`` do not exist; the bridge gives these names to the input and output of the whole MLP.
 """
 
 from __future__ import annotations

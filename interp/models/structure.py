@@ -63,7 +63,7 @@ class Parts:
     def __init__(self, hf_model: nn.Module) -> None:
         self.model = hf_model
         self.adapter = _adapter(hf_model)
-        self.mapping: dict[str, Any] = self.adapter.get_component_mapping()
+        self.mapping: Any = self.adapter.get_component_mapping()
         self.config: Any = self.adapter.cfg
         blocks = self.get("blocks")
         if not isinstance(blocks, nn.ModuleList):

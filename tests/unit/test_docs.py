@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import subprocess
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from interp.finders.sink_config import COLUMNS, SinksConfig
 
 if TYPE_CHECKING:
     from interp.models.model import Model
@@ -51,3 +54,12 @@ def test_citation_and_changelog_name_this_version() -> None:
     assert f"\nversion: {this}\n" in (ROOT / "CITATION.cff").read_text("utf-8")
     changelog = (ROOT / "CHANGELOG.md").read_text("utf-8")
     assert f"## [{this}]" in changelog or "## [Unreleased]" in changelog
+
+
+def test_sinks_page_lists_every_column_and_setting_with_its_default() -> None:
+    page = (ROOT / "docs" / "sinks.md").read_text("utf-8")
+    table, settings = page.partition("## The table")[2].split("## Settings")
+    listed = re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)))
+    assert listed == [column.name for column in COLUMNS]
+    defaults = dict(re.findall(r"^\| `(\w+)` \| `(\S+)` \|", settings, re.MULTILINE))
+    assert defaults == {field.name: str(field.default) for field in dataclasses.fields(SinksConfig)}

@@ -1,0 +1,104 @@
+"""The report: findings, their provenance and their prompts as one offline HTML page.
+
+The page loads nothing: scripts, styles, plotly.js and arrays are inside it, the last two compressed (the browser inflates
+them), and a content security policy with the hashes of the two scripts forbids everything else. It knows no finder: it draws
+whatever heatmaps, strips, table, causal check, caveats and summary the findings hold.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from interp.findings import Findings
+from interp.report import sections
+from interp.report.pack import squeeze
+from interp.report.payload import payload
+from interp.report.text import h, json_in_html
+from probes.base import Prompt
+
+MAX_BYTES = 6_000_000  # STYLE, "The CLI and the page"
+_ASSETS = Path(__file__).parent / "assets"
+_SCRIPTS = ("data.js", "text.js", "state.js", "plots.js", "heads.js", "maps.js", "levels.js", "table.js", "strip.js", "check.js", "main.js")
+
+
+def build_report(findings: Findings, provenance: dict[str, Any], prompts: Sequence[Prompt]) -> str:
+    """One self-contained HTML page.
+
+    Args:
+        findings: what a finder returned.
+        provenance: the run's ``run.json``; whatever is there is shown.
+        prompts: the prompts, by index; may be empty.
+
+    Returns:
+        The page, UTF-8 encodable, under `MAX_BYTES` unless the table alone is larger: patterns and layer x position maps are reduced
+        until it fits, and the page says so.
+    """
+    page = ""
+    for share in (1.0, 0.5, 0.25, 0.1, 0.0):
+        page = _page(findings, provenance, prompts, share)
+        if len(page.encode()) <= MAX_BYTES:
+            break
+    return page
+
+
+def _page(findings: Findings, provenance: dict[str, Any], prompts: Sequence[Prompt], share: float) -> str:
+    data, pack, reduced = payload(findings, prompts, share)
+    plotly, plotly_hash = _plotly()
+    script = _script()
+    model = provenance.get("model")
+    name = model.get("name") if isinstance(model, dict) else model
+    policy = (
+        f"default-src 'none'; script-src '{_hash(script)}' '{plotly_hash}'; style-src 'unsafe-inline'; img-src data: blob:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    return Template(_asset("page.html")).substitute(
+        policy=policy,
+        title=h(f"{findings.finder} in {name}" if name else findings.finder),
+        style=_asset("page.css"),
+        finder=h(findings.finder),
+        model=h(name or "unnamed model"),
+        verdict=h(findings.verdict),
+        badge=sections.badge(findings.verification),
+        facts=sections.facts(findings, provenance, prompts),
+        caveats=sections.sentences(findings.caveats, "The finder states no caveat."),
+        check=sections.check_text(findings.verification),
+        table_head=sections.table_head(findings),
+        table_rows=sections.table_rows(findings),
+        summary=sections.tree(findings.summary) if findings.summary else '<p class="empty">No further numbers.</p>',
+        prompts=sections.prompt_list(prompts),
+        provenance=sections.tree(provenance) if provenance else '<p class="empty">No provenance was stored with this report.</p>',
+        reduced=sections.sentences(reduced, "Nothing was reduced to fit this page."),
+        data=json_in_html(data | {"provenance": provenance, "summary": findings.summary, "verdict": findings.verdict}),
+        arrays=pack.text(),
+        plotly=plotly,
+        script=script,
+    )
+
+
+@lru_cache(maxsize=None)
+def _asset(name: str) -> str:
+    return (_ASSETS / name).read_text(encoding="utf-8").replace("\r\n", "\n")
+
+
+@lru_cache(maxsize=None)
+def _script() -> str:
+    return '"use strict";\n(() => {\n' + "\n".join(_asset(name) for name in _SCRIPTS) + "\n})();"
+
+
+@lru_cache(maxsize=None)
+def _plotly() -> tuple[str, str]:
+    """plotly.js as base64 of gzip, and the hash of its text."""
+    from plotly.offline import get_plotlyjs
+
+    source = get_plotlyjs()
+    return squeeze(source.encode()), _hash(source)
+
+
+def _hash(script: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

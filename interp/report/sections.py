@@ -1,0 +1,143 @@
+"""The parts of the page that are plain HTML: they are there without a script, and in print."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from interp.findings import Findings, Verification
+from interp.report.figures import check_sentence
+from interp.report.text import h, label, number
+from probes.base import Prompt
+
+STATIC_ROWS = 50
+_BADGES = {
+    "verified": ("good", "✓"),
+    "failed": ("bad", "✗"),
+    "too few to say": ("open", "?"),
+    "nothing to verify": ("open", "–"),
+    "not run": ("open", "–"),
+}
+
+
+def badge(check: Verification | None) -> str:
+    """The causal check's outcome in words and shape, not in colour alone."""
+    verdict = check.verdict if check else "not run"
+    tone, mark = _BADGES.get(verdict, ("open", "?"))
+    return f'<span class="badge {tone}"><span aria-hidden="true">{mark}</span> causal check: {h(verdict)}</span>'
+
+
+def check_text(check: Verification | None) -> str:
+    if check is None:
+        return '<p class="empty">No causal check was run, so nothing here is shown to matter to the model.</p>'
+    how = f'<p class="caption">{h(check.how)}</p>' if check.effect is not None else ""
+    return f"<p>{h(check_sentence(check))}</p>{how}"
+
+
+def facts(findings: Findings, provenance: dict[str, Any], prompts: Sequence[Prompt]) -> str:
+    """The few facts a reader needs beside the verdict."""
+    model = provenance.get("model")
+    model = model if isinstance(model, dict) else {"name": model}
+    hub = " @ ".join(str(model[key]) for key in ("hub_id", "revision") if model.get(key))
+    lengths = sorted({len(prompt) for prompt in prompts})
+    span = f"{lengths[0]:,}" if len(lengths) == 1 else f"{lengths[0]:,} to {lengths[-1]:,}" if lengths else ""
+    commit = str(provenance.get("commit") or "")[:12]
+    rows = (
+        ("Model", hub or model.get("name")),
+        ("Weights", f"sha256 {str(model['weight_hash'])[:12]}…" if model.get("weight_hash") else None),
+        ("Position 0", provenance.get("position0")),
+        ("Prompts", f"{len(prompts):,} of {span} tokens" if prompts else None),
+        ("Found", f"{len(findings.table):,} row{'s' * (len(findings.table) != 1)}"),
+        ("Ran on", ", ".join(str(provenance[k]) for k in ("device", "dtype") if provenance.get(k))),
+        ("Attention read", provenance.get("attention_path")),
+        ("Finished", provenance.get("finished")),
+        ("Code", commit + (" with uncommitted changes" if provenance.get("dirty") else "") if commit else None),
+    )
+    cells = "".join(f"<div><dt>{h(key)}</dt><dd>{h(value)}</dd></div>" for key, value in rows if value)
+    return f'<dl class="facts">{cells}</dl>'
+
+
+def sentences(items: Sequence[str], empty: str) -> str:
+    if not items:
+        return f'<p class="empty">{h(empty)}</p>'
+    return "<ul>" + "".join(f"<li>{h(item)}</li>" for item in items) + "</ul>"
+
+
+def tree(value: Any, name: str | None = None) -> str:
+    """Nested facts as definition lists; a nested one is collapsed under its name."""
+    if isinstance(value, dict) and value:
+        inner = "".join(
+            tree(item, str(key)) if _nested(item) else f"<div><dt>{h(key)}</dt><dd>{_leaf(item)}</dd></div>" for key, item in value.items()
+        )
+        body = f'<dl class="tree">{inner}</dl>'
+        count = len(value)
+    elif isinstance(value, (list, tuple)) and value:
+        items = "".join(f"<li>{tree(item, f'{i}') if _nested(item) else _leaf(item)}</li>" for i, item in enumerate(value[:200]))
+        more = f"<li>… {len(value) - 200:,} more</li>" if len(value) > 200 else ""
+        body = f'<ol start="0" class="tree">{items}{more}</ol>'
+        count = len(value)
+    else:
+        body, count = _leaf(value), 0
+    if name is None:
+        return body
+    return f"<details><summary>{h(name)} <small>({count})</small></summary>{body}</details>"
+
+
+def _nested(value: Any) -> bool:
+    if isinstance(value, (list, tuple)) and len(value) <= 64 and not any(isinstance(item, (dict, list, tuple)) for item in value):
+        return False
+    return isinstance(value, (dict, list, tuple)) and bool(value)
+
+
+def _leaf(value: Any) -> str:
+    if value is None:
+        return '<span class="none">none</span>'
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return h(number(value, 5))
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_leaf(item) for item in value) or '<span class="none">none</span>'
+    return h(value) or '<span class="none">empty</span>'
+
+
+def table_head(findings: Findings) -> str:
+    known = {column.name: column for column in findings.columns}
+    cells = "".join(
+        f'<th scope="col" title="{h(known[str(n)].help if str(n) in known else "")}">{h(known[str(n)].label if str(n) in known else n)}</th>'
+        for n in findings.table.columns
+    )
+    return f"<tr>{cells}</tr>"
+
+
+def table_rows(findings: Findings, most: int = STATIC_ROWS) -> str:
+    """The first rows as HTML; text as labels, numbers short."""
+    rows = []
+    for values in findings.table.head(most).itertuples(index=False):
+        cells = (
+            "<td></td>" if pd.isna(v) else f"<td>{h(label(v))}</td>" if isinstance(v, str) else f'<td class="num">{h(number(v) if _number(v) else v)}</td>'
+            for v in values
+        )
+        rows.append(f"<tr>{''.join(cells)}</tr>")
+    return "".join(rows)
+
+
+def _number(value: Any) -> bool:
+    return not isinstance(value, bool) and hasattr(value, "__float__")
+
+
+def prompt_list(prompts: Sequence[Prompt]) -> str:
+    if not prompts:
+        return '<p class="empty">The prompts were not stored with this report.</p>'
+    items = []
+    for i, prompt in enumerate(prompts):
+        text = prompt.text if len(prompt.text) <= 20_000 else prompt.text[:20_000] + " …"
+        cut = ", cut at the maximum length" if prompt.truncated else ""
+        body = "\n".join(h(line) for line in text.splitlines())
+        items.append(
+            f"<details><summary>{i}. {h(prompt.name)} <small>{len(prompt):,} tokens{cut}; ids sha256 {prompt.hash[:12]}…</small></summary>"
+            f'<pre dir="auto">{body}</pre></details>'
+        )
+    return "".join(items)

@@ -1,7 +1,7 @@
 """Token ids drawn at random, without any text: what the `random` and `repeated` probes share.
 
 A synthetic prompt starts like any other prompt of the model: with BOS where the model's BOS policy puts one before a
-text, without it otherwise. The chat template is not applied.
+text, without it otherwise.
 """
 
 from __future__ import annotations
@@ -43,11 +43,19 @@ def ordinary_ids(model: Model) -> np.ndarray:
 
 
 def prefix(model: Model) -> tuple[int, ...]:
-    """BOS where this model's policy puts one before a text, else nothing."""
-    if model.tokenizer is None or model.tokenizer.bos_token_id is None:
+    """The ids this model's BOS policy puts before a text: one BOS, none, or several (GLM-4).
+
+    Raises:
+        UsageError: the model was loaded with a chat template, which cannot hold drawn ids.
+    """
+    if model.tokenizer is None:
         return ()
-    bos = int(model.tokenizer.bos_token_id)
-    return (bos,) if model.encode("a").ids[:1] == (bos,) else ()
+    if model.chat:
+        raise UsageError("this probe draws token ids, which a chat template cannot hold; leave the chat template off")
+    letter = tuple(model.tokenizer("a", add_special_tokens=False)["input_ids"])
+    whole = model.encode("a").ids
+    starts = range(len(whole) - len(letter) + 1)
+    return whole[: next((at for at in starts if whole[at : at + len(letter)] == letter), 0)]
 
 
 def body_length(model: Model, max_length: int | None, start: Sequence[int], least: int) -> int:

@@ -1,0 +1,182 @@
+"""The attention function transformers calls while a trace is open, and the switch that puts it there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from interp.errors import TraceError
+from interp.tracing import attention
+from interp.tracing.attention import RowRules
+
+
+class Tap:
+    """One open trace's interest in one attention module; this base only counts calls."""
+
+    block_rows: int | None = None
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def called(self, n_queries: int, n_keys: int) -> None:
+        """Count a call of the attention, with its shape."""
+        self.calls += 1
+
+    def wants_rows(self) -> bool:
+        """Whether any statistic or row edit looks at this layer."""
+        return False
+
+    def edits_rows(self) -> bool:
+        """Whether any row edit changes this layer."""
+        return False
+
+    def pass_value(self, where: str, value: Tensor) -> Tensor:
+        """Record and edit a query, key or value tensor [batch, head, position, d]."""
+        return value
+
+    def edit(self, rows: Tensor, first_query: int, first_key: int, n_keys: int) -> Tensor:
+        """Rows [batch, head, row, key] after this trace's edits; the offsets are columns of this attention call."""
+        return rows
+
+    def fold(self, rows: Tensor, first_query: int, first_key: int, n_keys: int) -> None:
+        """Hand rows to this trace's statistics."""
+
+
+TAPS: dict[int, list[Tap]] = {}  # id(attention module) -> open traces, outermost first
+FALLBACK: dict[int, str] = {}  # id(attention module) -> the implementation it had before the outermost trace
+
+
+@contextmanager
+def tapped(taps: Mapping[int, Tap]) -> Iterator[None]:
+    """Have the attention modules with these ids report to `taps`, inside any taps already there."""
+    for key, tap in taps.items():
+        TAPS.setdefault(key, []).append(tap)
+    try:
+        yield
+    finally:
+        for key, tap in taps.items():
+            TAPS[key].remove(tap)
+            if not TAPS[key]:
+                del TAPS[key]
+
+
+def streamed_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    is_causal: bool | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    position_bias: Tensor | None = None,
+    **keywords: Any,
+) -> tuple[Tensor, None]:
+    """Transformers' attention interface: q, k, v [batch, head, position, d] -> [batch, query, head, d_v].
+
+    `sliding_window` needs no work here: the mask made through the mask interface already carries it.
+    """
+    attention.check_keywords(module, keywords)
+    if dropout:
+        raise TraceError(
+            f"{type(module).__name__} runs with attention dropout {dropout}; call model.eval() before tracing"
+        )
+    taps = TAPS.get(id(module), [])
+    causal = is_causal if is_causal is not None else getattr(module, "is_causal", True)
+    n_queries, n_keys = query.shape[2], key.shape[2]
+    for tap in taps:
+        tap.called(n_queries, n_keys)
+        query = tap.pass_value("query", query)
+        key = tap.pass_value("key", key)
+        value = tap.pass_value("value", value)
+    plain = softcap is None and s_aux is None and position_bias is None
+    if plain and FALLBACK.get(id(module)) == "sdpa" and not any(tap.wants_rows() for tap in taps):
+        from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+        out, _ = sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, is_causal=is_causal, **keywords
+        )
+        return out, None
+    if position_bias is not None:
+        attention_mask = with_bias(attention_mask, position_bias)
+
+    def fold(rows: Tensor, first_query: int, first_key: int) -> Tensor | None:
+        edited = rows
+        for tap in taps:
+            if tap.edits_rows():
+                edited = tap.edit(edited, first_query, first_key, n_keys)
+        for tap in taps:
+            tap.fold(edited, first_query, first_key, n_keys)
+        return None if edited is rows else edited
+
+    rules = RowRules(
+        scaling=query.shape[-1] ** -0.5 if scaling is None else float(scaling),
+        softcap=softcap,
+        sinks=s_aux,
+        causal=bool(causal) and attention_mask is None,
+    )
+    block_rows = next((tap.block_rows for tap in reversed(taps) if tap.block_rows), None)
+    full_rows = any(tap.edits_rows() for tap in taps)
+    return attention.attend(
+        query, key, value, attention_mask, rules, fold, full_rows=full_rows, block_rows=block_rows
+    ), None
+
+
+def with_bias(mask: Tensor | None, bias: Tensor) -> Tensor:
+    """A learned position bias and a mask as one additive mask."""
+    lowest = torch.finfo(torch.float32).min
+    if mask is None:
+        n_queries, n_keys = bias.shape[-2:]
+        visible = torch.ones(n_queries, n_keys, dtype=torch.bool, device=bias.device).tril(n_keys - n_queries)
+        return torch.where(visible[None, None], bias.float(), lowest)
+    return torch.where(mask, bias.float(), lowest) if mask.dtype == torch.bool else mask.float() + bias.float()
+
+
+def register() -> None:
+    """Make the function known to transformers (idempotent; done when a trace opens, not at import)."""
+    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    if attention.NAME not in ALL_ATTENTION_FUNCTIONS:
+        ALL_ATTENTION_FUNCTIONS.register(attention.NAME, streamed_attention)
+        ALL_MASK_ATTENTION_FUNCTIONS.register(attention.NAME, sdpa_mask)
+
+
+def configs_of(hf: nn.Module, modules: Iterable[nn.Module]) -> list[Any]:
+    """Every config object the blocks' attention and the mask building of `hf` look at."""
+    found: dict[int, Any] = {}
+    wanted = {id(module) for module in modules}
+    for module in hf.modules():
+        config = getattr(module, "config", None)
+        if config is None or not hasattr(config, "_attn_implementation_internal"):
+            continue
+        if id(module) in wanted or any(id(child) in wanted for child in module.modules()):
+            found[id(config)] = config
+    return list(found.values())
+
+
+@contextmanager
+def implementation(hf: nn.Module, modules: list[nn.Module], name: str) -> Iterator[None]:
+    """Run `hf` with attention implementation `name`; every config is as it was afterwards, also after an exception."""
+    register()
+    saved = [(config, config._attn_implementation_internal) for config in configs_of(hf, modules)]
+    fresh = [module for module in modules if id(module) not in FALLBACK]
+    for module in fresh:
+        config = getattr(module, "config", getattr(hf, "config", None))
+        FALLBACK[id(module)] = str(getattr(config, "_attn_implementation_internal", None))
+    try:
+        for config, _ in saved:
+            config._attn_implementation_internal = name
+        yield
+    finally:
+        for config, before in saved:
+            config._attn_implementation_internal = before
+        for module in fresh:
+            del FALLBACK[id(module)]

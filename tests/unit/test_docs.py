@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import interp
 from interp.finders.sink_config import COLUMNS, SinksConfig
+from interp.tracing.statistics import Received
+from tests.tiny import ARCHS, tiny
 
 if TYPE_CHECKING:
     from interp.models.model import Model
@@ -63,3 +66,18 @@ def test_sinks_page_lists_every_column_and_setting_with_its_default() -> None:
     assert listed == [column.name for column in COLUMNS]
     defaults = dict(re.findall(r"^\| `(\w+)` \| `(\S+)` \|", settings, re.MULTILINE))
     assert defaults == {field.name: str(field.default) for field in dataclasses.fields(SinksConfig)}
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_family_table_tells_each_attention_path(arch: str) -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    told = dict(re.findall(r"^\|[^|]*\| `(\w+)` \| (streamed|eager) \|", readme, re.MULTILINE))
+    model = tiny(arch)
+    with interp.trace(model, stats=[Received()]) as t:
+        t.run(list(range(4, 12)))
+    assert told[type(model).__name__] == t.attention_path
+
+
+def test_family_table_claims_nothing_untested() -> None:
+    rows = re.findall(r"^\|[^|]*\| `(\w+)` \|", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)
+    assert len(rows) == len(set(rows)) == len(ARCHS)

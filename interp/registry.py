@@ -1,8 +1,8 @@
 """Names for finders, probes, statistics and interventions: one small file and one line here adds one.
 
 Built-ins are listed as lazy ``module:attribute`` strings, so naming them imports nothing. Packages outside this one add
-theirs through entry points (groups ``interp.finders``, ``interp.probes``, ``interp.statistics`` and
-``interp.interventions``), or in code with `finder` and `Registry.add`. Two targets under one name are an error, never a silent replacement.
+theirs through entry points (groups ``interp.finders``, ``interp.probes``, and so on)
+or in code with `finder` and `Registry.add`. Two targets under one name are an error, never a silent replacement.
 """
 
 from __future__ import annotations

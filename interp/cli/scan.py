@@ -108,7 +108,7 @@ def scan(
 
 def _request(**options_given: Any) -> dict[str, Any]:
     """Keyword arguments for `interp.runs.scan.plan` and `scan`, checked before anything is loaded."""
-    from interp.runs.scan import plan
+    from interp.runs.plan import plan
 
     plan(**options_given)
     return options_given

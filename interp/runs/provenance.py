@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import platform
 import re
@@ -93,9 +94,8 @@ def _without_login(word: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
-def model_facts(model: Any) -> dict[str, Any]:
-    """What the record says of a model (`interp.models.model.Model`): what it is, and how it was run."""
-    check = getattr(model, "check", None)
+def model_facts(model: Any, checked: Any) -> dict[str, Any]:
+    """What the record says of a `Model` and its `SelfCheck`: what it is, how it is run, how its attention is read."""
     return {
         "model": {
             "name": model.name,
@@ -111,15 +111,9 @@ def model_facts(model: Any) -> dict[str, Any]:
         "chat": model.chat,
         "dtype": str(model.dtype).removeprefix("torch."),
         "device": str(model.device),
-        "attention_path": getattr(check, "attention_path", None),
-        "self_check": plain(_fields(check)),
+        "attention_path": checked.attention_path,
+        "self_check": plain(dataclasses.asdict(checked)),
     }
-
-
-def _fields(record: Any) -> Any:
-    import dataclasses
-
-    return dataclasses.asdict(record) if dataclasses.is_dataclass(record) and not isinstance(record, type) else None
 
 
 def prompt_key(prompt: Prompt) -> str:

@@ -99,10 +99,11 @@ def execute(request: Request, folder: RunFolder, progress: Progress, tally: Tall
     findings = finder.find(prompts, units, config, model.facts())
     _conform(findings)
 
+    found = state_of(findings)
     checks: list[Unit | None] = []
     progress.start("checking", len(prompts))
     for index, prompt in enumerate(prompts):
-        key = unit_key("check", prompt, found_in(findings, index, prompt))
+        key = unit_key("check", prompt, [found, index])  # a finder may draw its controls by index
         there, check = folder.fetch(
             key, lambda index=index, prompt=prompt: finder.check(model, prompt, index, findings, config)
         )
@@ -115,19 +116,11 @@ def execute(request: Request, folder: RunFolder, progress: Progress, tally: Tall
     return findings
 
 
-def found_in(findings: Findings, index: int, prompt: Prompt) -> str:
-    """Hash of what was found in one prompt: its rows, or all rows of a finder whose rows belong to no prompt.
-
-    The column that names the prompt is left out, so that equal prompts with equal rows agree.
-    """
+def state_of(findings: Findings) -> str:
+    """Hash of all that `find` handed over and `check` may look at, so that a check of other findings is not reused."""
     table = findings.table
-    if "prompt" in table.columns:
-        column = table["prompt"]
-        mine = table[(column == index) | (column == prompt.name)].drop(columns="prompt")
-    else:
-        mine = table
-    rows = mine.astype(object).where(mine.notna(), None).to_dict("records")
-    return digest(plain(rows))
+    rows = table.astype(object).where(table.notna(), None).to_dict("records")
+    return digest(plain({"rows": rows, "summary": findings.summary}))
 
 
 def _conform(findings: Findings) -> None:

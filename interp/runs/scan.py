@@ -3,143 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from interp.errors import UsageError
+from interp.errors import SelfCheckError
 from interp.findings import Findings
-from interp.registry import FINDERS
 from interp.runs import progress as reporting
-from interp.runs import provenance, sources
+from interp.runs import provenance
 from interp.runs.archive import save_findings
 from interp.runs.lock import locked
+from interp.runs.plan import MAX_LENGTH, Plan, plan
 from interp.runs.result import ScanResult, prompt_record
 from interp.runs.run import Request, Tally, claim, execute
-from interp.runs.settings import as_dict, make_config
+from interp.runs.settings import as_dict
 from interp.runs.store import SCHEMA, RunFolder, RunFolderError, plain
 from interp.text import file_name
 from probes.base import Prompt
 
 RUNS = "runs"
-MAX_LENGTH = 512
-MIN_LENGTH = 2
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """A scan that has been checked but not started.
-
-    Attributes:
-        finder, config: the finder and its settings in effect.
-        source: where the prompts come from, already read.
-        given: what the caller asked for, as it was asked.
-        load_options: what goes to `interp.models.load.load`.
-    """
-
-    finder: Any
-    config: Any
-    source: sources.Source
-    limit: int | None
-    max_length: int
-    seed: int
-    given: dict[str, Any]
-    load_options: dict[str, Any]
-
-    def prompts(self, model: Any) -> tuple[Prompt, ...]:
-        """Prompts for a loaded model, no longer than it can take."""
-        return self.source.prompts(model, self.limit, self.length_for(model), self.seed)
-
-    def length_for(self, model: Any) -> int:
-        """`max_length`, or fewer tokens where the model has no more positions."""
-        return self.max_length if model.max_positions is None else min(self.max_length, model.max_positions)
-
-
-def plan(
-    find: str = "sinks",
-    *,
-    texts: Any = None,
-    text_files: Any = None,
-    prompts: Any = None,
-    probe: str | None = None,
-    max_length: int = MAX_LENGTH,
-    limit: int | None = None,
-    config: Any = None,
-    seed: int = 0,
-    keep_arrays: int | None = None,
-    **load_options: Any,
-) -> Plan:
-    """Check everything that can be checked without a model; see `scan` for the arguments.
-
-    Raises:
-        UsageError: whatever is wrong with the request, naming the argument, its value and what would do.
-    """
-    if limit is not None and limit < 1:
-        raise UsageError(f"--limit {limit}: at least 1 prompt is needed")
-    if max_length < MIN_LENGTH:
-        raise UsageError(f"--max-length {max_length}: at least {MIN_LENGTH} tokens are needed")
-    if seed < 0:
-        raise UsageError(f"--seed {seed}: a seed is 0 or more")
-    finder = FINDERS.get(find)
-    given = {
-        "find": find,
-        "texts": None if texts is None else "given",
-        "text_files": _told(text_files),
-        "prompts": _told(prompts),
-        "probe": probe,
-        "max_length": None if max_length == MAX_LENGTH else max_length,
-        "limit": limit,
-        "seed": seed or None,
-        "keep_arrays": keep_arrays,
-        **{name: _told(value) for name, value in load_options.items() if value not in (None, False)},
-    }
-    settings = dict(config) if isinstance(config, Mapping) else {}
-    made = _config(finder, settings if isinstance(config, Mapping) or config is None else config, seed, keep_arrays)
-    given["set"] = as_dict(config) if dataclasses.is_dataclass(config) else settings or None
-    return Plan(
-        finder=finder,
-        config=made,
-        source=sources.choose(texts, text_files, prompts, probe),
-        limit=limit,
-        max_length=max_length,
-        seed=seed,
-        given={name: value for name, value in given.items() if value is not None},
-        load_options=load_options,
-    )
-
-
-def _told(value: Any) -> Any:
-    """An argument as the record keeps it: plain values as they are, paths as text, objects by their kind."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if isinstance(value, Sequence) and all(isinstance(item, str | os.PathLike) for item in value):
-        return [os.fspath(item) for item in value]
-    return str(value) if type(value).__module__ == "torch" else type(value).__name__
-
-
-def _config(finder: Any, config: Any, seed: int, keep_arrays: int | None) -> Any:
-    if not isinstance(config, Mapping):
-        if not isinstance(config, finder.config_type):
-            raise UsageError(
-                f"config: finder {finder.name} takes {finder.config_type.__name__} or a dict of its fields, "
-                f"got {type(config).__name__}"
-            )
-        return config
-    values = dict(config)
-    fields = {field.name for field in dataclasses.fields(finder.config_type)}
-    if seed and "seed" in fields:
-        values.setdefault("seed", seed)
-    if keep_arrays is not None:
-        if keep_arrays < 0:
-            raise UsageError(f"--keep-arrays {keep_arrays}: 0 or more")
-        if "keep_arrays" not in fields:
-            raise UsageError(f"--keep-arrays: finder {finder.name} keeps no arrays per prompt")
-        values["keep_arrays"] = keep_arrays
-    return make_config(finder.config_type, values, finder.name)
 
 
 def scan(
@@ -203,9 +86,7 @@ def scan(
         RunFolder(out).prepare()  # a folder that cannot be used is better known before a model is loaded
     started = provenance.now()
     with reporting.choose(quiet=not progress) as told:
-        from interp.models.load import load
-
-        loaded = load(model, **load_options)
+        loaded, checked = _load(model, load_options, told)
         ready = planned.prompts(loaded)
         request = Request(loaded, planned.finder, planned.config, ready)
         folder = RunFolder(default_folder(request) if out is None else out)
@@ -214,7 +95,7 @@ def scan(
         told.say(f"run folder: {folder.path}")
         with locked(folder.path):
             claim(folder, request, fresh)
-            record = _record(planned, request, started, command)
+            record = _record(planned, request, checked, started, command)
             return _run(request, folder, told, record)
 
 
@@ -223,7 +104,19 @@ def default_folder(request: Request) -> Path:
     return Path(RUNS) / f"{file_name(request.finder.name)}-{file_name(request.model.name)}-{request.key[:8]}"
 
 
-def _record(planned: Plan, request: Request, started: str, command: str | None) -> dict[str, Any]:
+def _load(model: Any, load_options: dict[str, Any], told: reporting.Progress) -> tuple[Any, Any]:
+    """(model, outcome of its self-check); `SelfCheckError` when it fails, for no number from it could be trusted."""
+    from interp.models.load import load
+    from interp.models.self_check import self_check
+
+    loaded = load(model, **load_options, check=False, progress=told.say)
+    checked = self_check(loaded)
+    if not checked.ok:
+        raise SelfCheckError(f"{loaded.name}: the self-check failed ({'; '.join(checked.notes) or 'no reason given'})")
+    return loaded, checked
+
+
+def _record(planned: Plan, request: Request, checked: Any, started: str, command: str | None) -> dict[str, Any]:
     """run.json as it stands before anything was measured."""
     model = request.model
     effect = {
@@ -245,7 +138,7 @@ def _record(planned: Plan, request: Request, started: str, command: str | None) 
         "provenance": {
             "finder": request.finder.name,
             "finder_version": str(getattr(request.finder, "version", "1")),
-            **plain(provenance.model_facts(model)),
+            **plain(provenance.model_facts(model, checked)),
             "given": plain(planned.given),
             "effect": effect,
             "seed": planned.seed,
@@ -275,7 +168,7 @@ def _run(request: Request, folder: RunFolder, told: reporting.Progress, record: 
         with contextlib.suppress(RunFolderError):  # the disk may be what failed; the error itself is the news
             folder.write_json(record)
         raise
-    _add_caveats(findings, request)
+    _add_caveats(findings, request, record["provenance"]["attention_path"])
     told.say("writing the findings and the page")
     record["provenance"]["units"] = {"measured": tally.measured, "on_disk": tally.stored}
     record["provenance"]["finished"] = provenance.now()
@@ -287,7 +180,7 @@ def _run(request: Request, folder: RunFolder, told: reporting.Progress, record: 
     return result
 
 
-def _add_caveats(findings: Findings, request: Request) -> None:
+def _add_caveats(findings: Findings, request: Request, attention_path: str) -> None:
     """What the runner knows and a reader must see; a finder may have said more."""
     prompts = request.prompts
     cut = [prompt.name for prompt in prompts if prompt.truncated]
@@ -297,8 +190,7 @@ def _add_caveats(findings: Findings, request: Request) -> None:
     twins = len(prompts) - len({provenance.prompt_key(prompt) for prompt in prompts})
     if twins:
         findings.caveats.append(f"{twins} prompts repeat another one token for token and count again.")
-    check = getattr(request.model, "check", None)
-    if getattr(check, "attention_path", "streamed") != "streamed":
+    if attention_path != "streamed":
         findings.caveats.append(
             "This model bypasses the streamed attention path; patterns were read from its eager attention."
         )

@@ -48,7 +48,7 @@ def _numpy(value: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """`value` as strict JSON allows it: numpy and tuples as numbers and lists, NaN and infinity as None, keys strings."""
+    """`value` as strict JSON allows it: numpy and tuples as numbers and lists, NaN and infinity as None."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, np.generic | np.ndarray):
@@ -112,8 +112,8 @@ def load_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         raise RunFolderError(f"cannot read {path}: {error}") from error
 
 
-def _unit_digest(unit: Unit, facts: str) -> str:
-    state = hashlib.sha256(facts.encode())
+def _unit_digest(unit: Unit, told: str) -> str:
+    state = hashlib.sha256(told.encode())
     for name in sorted(unit.arrays):
         array = np.ascontiguousarray(unit.arrays[name])
         state.update(f"{name}|{array.dtype.str}|{array.shape}|".encode())
@@ -140,8 +140,8 @@ class RunFolder:
         names = {entry.name for entry in self.path.iterdir()}
         return bool(names) and all(name in _OWN or name.endswith(_TEMPORARY) for name in names)
 
-    def prepare(self) -> None:
-        """Create the folder, or accept an empty one or a run's; an error for any other folder or an unwritable one."""
+    def inspect(self) -> None:
+        """Refuse a folder that is neither new, empty nor a run's; touches nothing."""
         try:
             if self.path.exists() and not self.path.is_dir():
                 raise UsageError(f"--out {self.path} is a file; name a folder")
@@ -149,9 +149,19 @@ class RunFolder:
                 raise UsageError(
                     f"--out {self.path} holds other files and is no run folder; name a new or empty folder"
                 )
-            self.units.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunFolderError(f"cannot use {self.path} as run folder: {error.strerror or error}") from error
+
+    def prepare(self) -> None:
+        """Create the folder, or accept an empty one or a run's; an error for any other folder or an unwritable one."""
+        self.inspect()
+        try:
+            self.units.mkdir(parents=True, exist_ok=True)
+            writable = os.access(self.units, os.W_OK | os.X_OK) and os.access(self.path, os.W_OK | os.X_OK)
+        except OSError as error:
+            raise RunFolderError(f"cannot use {self.path} as run folder: {error.strerror or error}") from error
+        if not writable:
+            raise RunFolderError(f"cannot use {self.path} as run folder: it is not writable")
 
     def sweep(self) -> None:
         """Remove half-written files a killed process left. Only under the lock."""
@@ -179,10 +189,10 @@ class RunFolder:
         None (nothing to do for this prompt) is stored too, so that it is not asked again.
         """
         stored = unit if unit is not None else Unit()
-        facts = canonical(stored.facts)
-        metadata = {"key": key, "facts": facts, "digest": _unit_digest(stored, facts), "none": str(unit is None)}
+        told = canonical({"none": unit is None, "facts": stored.facts})
+        metadata = {"key": key, "told": told, "digest": _unit_digest(stored, told)}
         save_arrays(self.unit_path(key), stored.arrays, metadata)
-        return None if unit is None else Unit(dict(stored.arrays), json.loads(facts))
+        return None if unit is None else Unit(dict(stored.arrays), json.loads(told)["facts"])
 
     def get(self, key: str) -> tuple[bool, Unit | None]:
         """``(True, unit)`` for a whole unit, ``(False, None)`` for a missing or damaged one."""
@@ -191,13 +201,13 @@ class RunFolder:
             return False, None
         try:
             arrays, metadata = load_arrays(path)
-            facts = metadata["facts"]
-            unit = Unit(arrays, json.loads(facts))
-        except (RunFolderError, KeyError, json.JSONDecodeError):
+            told = json.loads(metadata["told"])
+            unit = Unit(arrays, told["facts"])
+        except (RunFolderError, KeyError, TypeError, json.JSONDecodeError):
             return False, None
-        if metadata.get("key") != key or metadata.get("digest") != _unit_digest(unit, facts):
+        if metadata.get("key") != key or metadata.get("digest") != _unit_digest(unit, metadata["told"]):
             return False, None
-        return True, (None if metadata.get("none") == "True" else unit)
+        return True, (None if told["none"] else unit)
 
     def fetch(self, key: str, make: Callable[[], Unit | None]) -> tuple[bool, Unit | None]:
         """The stored unit, or the one `make` makes, stored. The flag says whether it was there already."""

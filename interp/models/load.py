@@ -1,0 +1,240 @@
+"""`load`: from a name, a folder, a file or an object to a `Model`."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from interp.errors import LoadError, SelfCheckError, UsageError
+from interp.models import catalog
+from interp.models.checkpoint import inspect_folder
+from interp.models.device import pick_device, pick_dtype
+from interp.models.hashing import template_hash, tokenizer_hash, weight_hash_of_files, weight_hash_of_module
+from interp.models.hub import hub_folder
+from interp.models.model import Kind, Model, Source
+from interp.models.packaged import get
+from interp.models.packages import PACKAGED, read_meta
+from interp.models.weights import read_checkpoint, read_gguf, read_tokenizer
+
+_HUB_ID = re.compile(r"^(?P<id>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?$")
+_ALIAS = re.compile(r"^(?P<alias>[^/\\@]+)(@(?P<revision>[\w./-]+))?$")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to load; see `load`."""
+
+    device: Any
+    dtype: Any
+    device_map: Any
+    revision: str | None
+    allow_pickle: bool
+    trust_remote_code: bool
+    progress: Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a way of loading yields."""
+
+    hf: Any
+    tokenizer: Any
+    name: str
+    kind: Kind
+    hash_weights: Callable[[], str]
+    hub_id: str | None = None
+    revision: str | None = None
+    path: str | None = None
+
+
+def load(
+    x: Any,
+    *,
+    tokenizer: Any = None,
+    device: Any = "auto",
+    dtype: Any = None,
+    device_map: Any = None,
+    bos: str = "auto",
+    chat: bool = False,
+    revision: str | None = None,
+    allow_pickle: bool = False,
+    trust_remote_code: bool = False,
+    check: bool = True,
+    progress: Callable[[str], None] | None = None,
+) -> Model:
+    """Load a causal language model.
+
+    Args:
+        x: an alias of the catalog (any letter case), a packaged model, a hub id with optional ``@revision``, a local folder, a
+            ``.gguf`` file, a Hugging Face model object, a TransformerLens ``TransformerBridge``, or a `Model` (returned as it
+            is). A name of the catalog wins over a folder of that name; write ``./name`` for the folder.
+        tokenizer: tokenizer object, or a folder or hub id to read it from; None takes the model's own.
+        device: ``auto`` (CUDA, then MPS, then CPU), ``cpu``, ``cuda[:i]``, ``mps``. Objects stay where they are.
+        dtype: ``float32``, ``bfloat16``, ``float16``, ``auto`` (as stored) or a torch dtype; None is float32 on the CPU and
+            ``auto`` elsewhere. Objects stay as they are.
+        device_map: ``auto`` or a dict, for models over several devices (Hugging Face accelerate).
+        bos: what stands at position 0, see `interp.models.first_position`.
+        chat: put every text into the model's chat template.
+        revision: commit, branch or tag of a hub model; the same as ``@revision``.
+        allow_pickle: also read ``pytorch_model.bin``.
+        trust_remote_code: run Python code that comes with a model whose class transformers does not have.
+        check: run the self-check (`interp.models.self_check`).
+        progress: called with one short sentence a step; None writes them to stderr.
+
+    Raises:
+        UsageError: an unknown name or a malformed option.
+        LoadError: the model cannot be had, read, or looked into.
+        SelfCheckError: it was loaded, but the tracer does not see what the model computes.
+    """
+    if isinstance(x, Model):
+        return x
+    say = progress or (lambda message: print(message, file=sys.stderr))
+    options = Options(device, dtype, device_map, revision, allow_pickle, trust_remote_code, say)
+    requested = os.fspath(x) if isinstance(x, (str, os.PathLike)) else type(x).__name__
+    loaded = _from_name(requested, options) if isinstance(x, (str, os.PathLike)) else _from_object(x)
+    if isinstance(tokenizer, (str, os.PathLike)):
+        tokenizer = read_tokenizer(tokenizer, trust_remote_code)
+    tokenizer = loaded.tokenizer if tokenizer is None else tokenizer
+    model = Model(
+        hf=loaded.hf,
+        tokenizer=tokenizer,
+        name=loaded.name,
+        source=Source(
+            kind=loaded.kind,
+            requested=requested,
+            hash_weights=loaded.hash_weights,
+            hub_id=loaded.hub_id,
+            revision=loaded.revision,
+            path=loaded.path,
+            tokenizer_hash=tokenizer_hash(tokenizer),
+            template_hash=template_hash(tokenizer),
+        ),
+        bos=bos,
+        chat=chat,
+    )
+    if check and importlib.util.find_spec("interp.models.self_check"):  # interim
+        from interp.models.self_check import self_check
+
+        outcome = self_check(model)
+        if not outcome.ok:
+            raise SelfCheckError(f"{model.name}: the self-check failed ({'; '.join(outcome.notes)})")
+    return model
+
+
+def _from_name(name: str, options: Options) -> Loaded:
+    path = Path(name).expanduser()
+    if name.lower().endswith(".gguf"):
+        return _from_gguf(path, options)
+    alias = _ALIAS.match(name)
+    entry = catalog.find(alias["alias"]) if alias else None
+    if alias and entry:
+        revision = alias["revision"] or options.revision
+        if entry.packaged and not revision:
+            return _from_package(entry.alias, options)
+        return _from_hub(entry.hub_id, revision, options)
+    if path.exists():
+        return _from_folder(path, options)
+    hub = _HUB_ID.match(name)
+    if hub and not name.startswith((".", "~")):
+        return _from_hub(hub["id"], hub["revision"] or options.revision, options)
+    if alias and not name.startswith((".", "~")):
+        raise UsageError(
+            f"{name!r} is neither a model of the catalog{catalog.suggest(alias['alias'])}, nor a folder here, nor a hub id "
+            "(owner/name); `interp ls models` lists the catalog"
+        )
+    raise LoadError(f"there is no model folder or .gguf file at {name}")
+
+
+def _from_package(name: str, options: Options) -> Loaded:
+    folder = get(name, None if read_meta(name) else options.progress)
+    meta = read_meta(name)
+    if meta is None:
+        raise LoadError(f"{folder} was there a moment ago and is gone; try again")
+    hf, tokenizer, _ = _read_folder(folder, options)
+    base = PACKAGED[name].base
+    return Loaded(hf, tokenizer, name, "packaged", lambda: str(meta["weight_hash"]), hub_id=base, path=str(folder))
+
+
+def _from_hub(hub_id: str, revision: str | None, options: Options) -> Loaded:
+    folder, commit = hub_folder(
+        hub_id, revision, allow_pickle=options.allow_pickle, trust_remote_code=options.trust_remote_code
+    )
+    hf, tokenizer, hash_weights = _read_folder(folder, options)
+    return Loaded(hf, tokenizer, hub_id, "hub", hash_weights, hub_id=hub_id, revision=commit, path=str(folder))
+
+
+def _from_folder(path: Path, options: Options) -> Loaded:
+    if not path.is_dir():
+        raise LoadError(f"{path} is a file, and neither a model folder nor a .gguf file")
+    hf, tokenizer, hash_weights = _read_folder(path, options)
+    return Loaded(hf, tokenizer, path.resolve().name, "folder", hash_weights, path=str(path.resolve()))
+
+
+def _from_gguf(path: Path, options: Options) -> Loaded:
+    dtype, placement, device = _placement(options)
+    hf, tokenizer = read_gguf(path, dtype, placement)
+    if placement is None:
+        hf = hf.to(device)
+    real = path.resolve()
+    return Loaded(hf, tokenizer, path.stem, "gguf", partial(weight_hash_of_files, [real]), path=str(real))
+
+
+def _read_folder(folder: Path, options: Options) -> tuple[Any, Any, Callable[[], str]]:
+    checkpoint = inspect_folder(
+        folder, allow_pickle=options.allow_pickle, trust_remote_code=options.trust_remote_code
+    )
+    dtype, placement, device = _placement(options)
+    tokenizer = read_tokenizer(folder, options.trust_remote_code) if checkpoint.has_tokenizer else None
+    hf = read_checkpoint(checkpoint, dtype=dtype, placement=placement, trust_remote_code=options.trust_remote_code)
+    if placement is None:
+        hf = hf.to(device)
+    return hf, tokenizer, partial(weight_hash_of_files, checkpoint.weights)
+
+
+def _placement(options: Options) -> tuple[Any, Any, Any]:
+    """(dtype, device_map or None, device the whole model goes to when there is no device_map)."""
+    device = pick_device(options.device)
+    if options.device_map is None:
+        return pick_dtype(options.dtype, device), None, device
+    if options.device_map != "auto" and not isinstance(options.device_map, dict):
+        raise UsageError(f"device_map must be 'auto' or a dict of module to device, not {options.device_map!r}")
+    if str(options.device) != "auto":
+        raise UsageError(f"give either device ({options.device}) or device_map ({options.device_map}), not both")
+    return pick_dtype(options.dtype, device), options.device_map, device
+
+
+def _from_object(x: Any) -> Loaded:
+    from transformers import PreTrainedModel
+
+    from interp.models.bridged import is_bridge, unwrapped
+
+    if is_bridge(x):
+        hf, kind, tokenizer = unwrapped(x), "bridge", getattr(x, "tokenizer", None)
+    elif isinstance(x, PreTrainedModel):
+        hf, kind, tokenizer = x, "object", None
+    else:
+        raise UsageError(
+            f"cannot load a {type(x).__module__}.{type(x).__qualname__}: give a name, a folder, a .gguf file, a transformers "
+            "model or a TransformerBridge"
+        )
+    _refuse_object(hf)
+    name = str(getattr(hf.config, "_name_or_path", "") or type(hf).__name__)
+    return Loaded(hf, tokenizer, name, kind, partial(weight_hash_of_module, hf))
+
+
+def _refuse_object(hf: Any) -> None:
+    if importlib.util.find_spec("interp.models.self_check"):  # interim
+        from interp.models.self_check import refuse_unsupported
+
+        refuse_unsupported(hf.config)
+    if hf.get_output_embeddings() is None:
+        raise LoadError(f"{type(hf).__name__} has no language-model head, so it predicts no next token; load the ...ForCausalLM")
+    if hf.training and any(getattr(module, "p", 0) for module in hf.modules() if type(module).__name__ == "Dropout"):
+        raise LoadError(f"{type(hf).__name__} is in training mode with dropout on, so its numbers are random: call .eval() first")

@@ -9,10 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from probes.base import Prompt
-from probes.synthetic import DEFAULT_PROMPTS, body_length, ordinary_ids, prefix, prompt_of
+from probes.synthetic import DEFAULT_PROMPTS, body_length, generator, ordinary_ids, prefix, prompt_of
 
 if TYPE_CHECKING:
     from interp.models.model import Model
@@ -33,7 +31,7 @@ class RandomTokens:
         length = body_length(model, max_length, start, least=1)
         prompts = []
         for index in range(DEFAULT_PROMPTS if limit is None else limit):
-            drawn = np.random.default_rng([seed, index]).choice(ids, size=length)
+            drawn = generator(self.name, seed, index).choice(ids, size=length)
             prompts.append(prompt_of(model, f"random-{index}", start, drawn, {"seed": seed}))
         return prompts
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from probes.base import Prompt
-from probes.synthetic import DEFAULT_PROMPTS, body_length, ordinary_ids, prefix, prompt_of
+from probes.synthetic import DEFAULT_PROMPTS, body_length, generator, ordinary_ids, prefix, prompt_of
 
 if TYPE_CHECKING:
     from interp.models.model import Model
@@ -44,7 +44,7 @@ class Repeated:
         period = length // copies
         prompts = []
         for index in range(DEFAULT_PROMPTS if limit is None else limit):
-            segment = np.random.default_rng([seed, index]).choice(ids, size=period)
+            segment = generator(self.name, seed, index).choice(ids, size=period)
             extra = {"seed": seed, "period": period}
             prompts.append(prompt_of(model, f"{self.name}-{index}", start, np.tile(segment, copies), extra))
         return prompts

@@ -73,6 +73,11 @@ def body_length(model: Model, max_length: int | None, start: Sequence[int], leas
     return length - len(start)
 
 
+def generator(probe: str, seed: int, index: int) -> np.random.Generator:
+    """Random numbers of prompt `index` of one probe: the same for the same arguments, unlike those of any other."""
+    return np.random.default_rng([seed, index, *probe.encode()])
+
+
 def prompt_of(model: Model, name: str, start: Sequence[int], drawn: np.ndarray, extra: dict[str, Any]) -> Prompt:
     """A prompt of the ids `start` and then `drawn` [n]."""
     ids = (*start, *(int(i) for i in drawn))

@@ -1,4 +1,4 @@
-"""What all tests share: determinism, shape checks, the two real models, and an account of what the summary leaves out."""
+"""What all tests share: determinism, shape checks, two real models, and an account of what the summary leaves out."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Shape annotations, enforced while the tests run.
 
-`install` hooks the import of every project module that writes jaxtyping shapes, so that a call with a tensor of the wrong
-rank, dtype or axis size fails at the call. Only shapes are checked: all other annotations are left to pyright. Modules that
-compile their functions with Numba are left alone, because Numba needs the plain function.
+`install` hooks the import of every project module that writes jaxtyping shapes, so that a call with a tensor of the
+wrong rank, dtype or axis size fails at the call. Only shapes are checked: all other annotations are left to pyright.
+Modules that compile their functions with Numba are left alone, because Numba needs the plain function.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from interp.models.packaged import get
     from interp.runs.result import ScanResult, open_run
     from interp.runs.scan import scan
-    from interp.tracing.calls import received, run_with_sites
+    from interp.tracing.calls import received
     from interp.tracing.tracer import trace
 
     __version__: str
@@ -29,7 +29,6 @@ _WHERE = {
     "Findings": "interp.findings",
     "trace": "interp.tracing.tracer",
     "received": "interp.tracing.calls",
-    "run_with_sites": "interp.tracing.calls",
     "InterpError": "interp.errors",
     "UsageError": "interp.errors",
     "LoadError": "interp.errors",
@@ -44,7 +43,6 @@ __all__ = [
     "open_run",
     "trace",
     "received",
-    "run_with_sites",
     "get",
     "ScanResult",
     "Findings",

@@ -6,6 +6,7 @@ or self-check failed, 130 interrupted and resumable.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -92,6 +93,6 @@ def _closed_pipe() -> int:
 def main() -> NoReturn:
     """Entry point of the ``interp`` command."""
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a token still shows the rest
     sys.exit(run())

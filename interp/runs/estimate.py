@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from interp.runs.progress import duration
 from interp.runs.plan import plan
+from interp.runs.progress import duration
 from interp.runs.store import RunFolder
 
 BLOCK_ROWS = 128  # query rows whose attention is held at once (DESIGN decision 3)
@@ -112,8 +112,8 @@ def estimate(model: Any, *, out: str | os.PathLike[str] | None = None, **request
         block_bytes=BLOCK_COPIES * 4 * sketched.n_heads * min(BLOCK_ROWS, max(lengths)) * max(lengths),
         seconds=passes * sum(_operations(sketched, parameters, length) for length in lengths) / (speed * EFFICIENCY),
         how=(
-            f"memory from shapes at the longest prompt; time from {passes:g} forward passes a prompt at {EFFICIENCY:.0%} of "
-            f"the speed of a short matrix product on this device ({speed / 1e9:,.0f} GFLOP/s)"
+            f"memory from shapes, for the longest prompt; time from {passes:g} forward passes a prompt at "
+            f"{EFFICIENCY:.0%} of the speed of a short matrix product on this device ({speed / 1e9:,.0f} GFLOP/s)"
         ),
         out=None if out is None else str(Path(out)),
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, Protocol, TextIO
 
 from interp.text import printable
@@ -17,9 +16,7 @@ class Progress(Protocol):
     """What the runner tells about a phase. Used as a context manager around the whole run."""
 
     def __enter__(self) -> Progress: ...
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    def __exit__(self, *_: object) -> None: ...
 
     def start(self, phase: str, total: int) -> None:
         """A phase of `total` prompts begins."""

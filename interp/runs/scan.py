@@ -173,6 +173,7 @@ def _run(request: Request, folder: RunFolder, told: reporting.Progress, record: 
     record["provenance"]["units"] = {"measured": tally.measured, "on_disk": tally.stored}
     record["provenance"]["finished"] = provenance.now()
     record["findings"] = save_findings(folder, findings)
+    findings.summary = record["findings"]["summary"]  # as a reader of the folder gets it
     record["status"] = "finished"
     folder.write_json(record)
     result = ScanResult(findings, record["provenance"], request.prompts, folder.path)
@@ -183,10 +184,6 @@ def _run(request: Request, folder: RunFolder, told: reporting.Progress, record: 
 def _add_caveats(findings: Findings, request: Request, attention_path: str) -> None:
     """What the runner knows and a reader must see; a finder may have said more."""
     prompts = request.prompts
-    cut = [prompt.name for prompt in prompts if prompt.truncated]
-    if cut:
-        longest = max(len(prompt) for prompt in prompts if prompt.truncated)
-        findings.caveats.append(f"{len(cut)} of {len(prompts)} prompts were cut to {longest} tokens.")
     twins = len(prompts) - len({provenance.prompt_key(prompt) for prompt in prompts})
     if twins:
         findings.caveats.append(f"{twins} prompts repeat another one token for token and count again.")

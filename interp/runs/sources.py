@@ -103,7 +103,7 @@ def _of_files(paths: Any) -> Source:
     from probes.prompts_file import read_text
 
     listed = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-    return _of_texts([read_text(path) for path in listed], "--text-file")
+    return _of_texts([read_text(Path(path)) for path in listed], "--text-file")
 
 
 def _of_prompts(prompts: Any) -> Source:

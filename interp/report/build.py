@@ -1,8 +1,8 @@
 """The report: findings, their provenance and their prompts as one offline HTML page.
 
-The page loads nothing: scripts, styles, plotly.js and arrays are inside it, the last two compressed (the browser inflates
-them), and a content security policy with the hashes of the two scripts forbids everything else. It knows no finder: it draws
-whatever heatmaps, strips, table, causal check, caveats and summary the findings hold.
+The page loads nothing: scripts, styles, plotly.js and arrays are inside it, the last two compressed (the browser
+inflates them), and a content security policy with the hashes of the two scripts forbids everything else. It knows no
+finder: it draws whatever heatmaps, strips, table, causal check, caveats and summary the findings hold.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -24,7 +24,19 @@ from probes.base import Prompt
 
 MAX_BYTES = 6_000_000  # STYLE, "The CLI and the page"
 _ASSETS = Path(__file__).parent / "assets"
-_SCRIPTS = ("data.js", "text.js", "state.js", "plots.js", "heads.js", "maps.js", "levels.js", "table.js", "strip.js", "check.js", "main.js")
+_SCRIPTS = (
+    "data.js",
+    "text.js",
+    "state.js",
+    "plots.js",
+    "heads.js",
+    "maps.js",
+    "levels.js",
+    "table.js",
+    "strip.js",
+    "check.js",
+    "main.js",
+)
 
 
 def build_report(findings: Findings, provenance: dict[str, Any], prompts: Sequence[Prompt]) -> str:
@@ -36,8 +48,8 @@ def build_report(findings: Findings, provenance: dict[str, Any], prompts: Sequen
         prompts: the prompts, by index; may be empty.
 
     Returns:
-        The page, UTF-8 encodable, under `MAX_BYTES` unless the table alone is larger: patterns and layer x position maps are reduced
-        until it fits, and the page says so.
+        The page, UTF-8 encodable, under `MAX_BYTES` unless the table alone is larger: patterns and layer x position
+        maps are reduced until it fits, and the page says so.
     """
     page = ""
     for share in (1.0, 0.5, 0.25, 0.1, 0.0):
@@ -54,8 +66,8 @@ def _page(findings: Findings, provenance: dict[str, Any], prompts: Sequence[Prom
     model = provenance.get("model")
     name = model.get("name") if isinstance(model, dict) else model
     policy = (
-        f"default-src 'none'; script-src '{_hash(script)}' '{plotly_hash}'; style-src 'unsafe-inline'; img-src data: blob:; "
-        "base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; script-src '{_hash(script)}' '{plotly_hash}'; style-src 'unsafe-inline'; "
+        "img-src data: blob:; base-uri 'none'; form-action 'none'"
     )
     return Template(_asset("page.html")).substitute(
         policy=policy,
@@ -72,7 +84,9 @@ def _page(findings: Findings, provenance: dict[str, Any], prompts: Sequence[Prom
         table_rows=sections.table_rows(findings),
         summary=sections.tree(findings.summary) if findings.summary else '<p class="empty">No further numbers.</p>',
         prompts=sections.prompt_list(prompts),
-        provenance=sections.tree(provenance) if provenance else '<p class="empty">No provenance was stored with this report.</p>',
+        provenance=sections.tree(provenance)
+        if provenance
+        else '<p class="empty">No provenance was stored with this report.</p>',
         reduced=sections.sentences(reduced, "Nothing was reduced to fit this page."),
         data=json_in_html(data | {"provenance": provenance, "summary": findings.summary, "verdict": findings.verdict}),
         arrays=pack.text(),
@@ -81,17 +95,17 @@ def _page(findings: Findings, provenance: dict[str, Any], prompts: Sequence[Prom
     )
 
 
-@lru_cache(maxsize=None)
+@cache
 def _asset(name: str) -> str:
     return (_ASSETS / name).read_text(encoding="utf-8").replace("\r\n", "\n")
 
 
-@lru_cache(maxsize=None)
+@cache
 def _script() -> str:
     return '"use strict";\n(() => {\n' + "\n".join(_asset(name) for name in _SCRIPTS) + "\n})();"
 
 
-@lru_cache(maxsize=None)
+@cache
 def _plotly() -> tuple[str, str]:
     """plotly.js as base64 of gzip, and the hash of its text."""
     from plotly.offline import get_plotlyjs

@@ -38,7 +38,9 @@ def figure(findings: Findings, name: str | None = None) -> Any:
     names = figure_names(findings)
     if name is None:
         if not names:
-            raise UsageError(f"These {findings.finder!r} findings hold no heatmap and no causal check, so there is nothing to draw.")
+            raise UsageError(
+                f"These {findings.finder!r} findings hold no heatmap and no causal check, so there is nothing to draw."
+            )
         by_head = [heatmap.name for heatmap in findings.heatmaps if heatmap.kind == "layer-head"]
         name = (by_head or names)[0]
     if name == CHECK and findings.verification is not None:
@@ -68,7 +70,10 @@ def _heatmap(heatmap: Heatmap) -> Any:
     named = heatmap.column_labels is not None
     column, row, value = (plotly_text(t) for t in (heatmap.column_label, heatmap.row_label, heatmap.value_label))
     hover = [
-        [f"{row} {r} · {column} {c}{f' {column_text[c]}' if named else ''}<br>{value}: {number(values[r, c])}" for c in range(values.shape[1])]
+        [
+            f"{row} {r} · {column} {c}{f' {column_text[c]}' if named else ''}<br>{value}: {number(values[r, c])}"
+            for c in range(values.shape[1])
+        ]
         for r in range(values.shape[0])
     ]
     bar: dict[str, Any] = {"title": {"text": value, "side": "right"}, "thickness": 12}
@@ -76,11 +81,18 @@ def _heatmap(heatmap: Heatmap) -> Any:
         ticks = np.unique(np.round(np.linspace(*ends, 5), 2))
         bar |= {"tickvals": ticks.tolist(), "ticktext": [number(10**tick, 2) for tick in ticks]}
     plot = go.Heatmap(
-        z=drawn, zmin=ends[0], zmax=ends[1], text=hover, hoverinfo="text", colorbar=bar,
+        z=drawn,
+        zmin=ends[0],
+        zmax=ends[1],
+        text=hover,
+        hoverinfo="text",
+        colorbar=bar,
         colorscale=[list(stop) for stop in scales.DIVERGING] if how.low < 0 else scales.SEQUENTIAL,
     )
     shown = go.Figure(plot)
-    shown.update_layout(**_LAYOUT, title={"text": plotly_text(heatmap.title)}, height=int(min(900, 220 + 16 * values.shape[0])))
+    shown.update_layout(
+        **_LAYOUT, title={"text": plotly_text(heatmap.title)}, height=int(min(900, 220 + 16 * values.shape[0]))
+    )
     shown.update_xaxes(title={"text": column}, showgrid=False, zeroline=False)
     shown.update_yaxes(title={"text": row}, showgrid=False, zeroline=False)
     return shown
@@ -103,7 +115,9 @@ def check_rows(check: Verification) -> list[dict[str, Any]]:
             for p, pair in zip(check.per_prompt, pairs, strict=True)
         ]
         names = [str(p.get("name", "")) for p in check.per_prompt]
-        out.append({"name": name, "mean": mean, "low": low, "high": high, "colour": colour, "points": points, "prompts": names})
+        out.append(
+            {"name": name, "mean": mean, "low": low, "high": high, "colour": colour, "points": points, "prompts": names}
+        )
     return out
 
 
@@ -139,17 +153,38 @@ def _check(check: Verification) -> Any:
     for row in rows:
         kept = [(x, plotly_text(p)) for x, p in zip(row["points"], row["prompts"], strict=True) if x is not None]
         shown.add_scatter(
-            x=[x for x, _ in kept], y=[row["name"]] * len(kept), mode="markers", showlegend=False, name="", text=[p for _, p in kept],
-            hovertemplate="%{text}: %{x:.4g}", marker={"color": row["colour"], "opacity": 0.4, "symbol": "line-ns-open", "size": 12},
+            x=[x for x, _ in kept],
+            y=[row["name"]] * len(kept),
+            mode="markers",
+            showlegend=False,
+            name="",
+            text=[p for _, p in kept],
+            hovertemplate="%{text}: %{x:.4g}",
+            marker={"color": row["colour"], "opacity": 0.4, "symbol": "line-ns-open", "size": 12},
         )
         bars = {}
         if row["low"] is not None and row["high"] is not None:
-            bars = {"error_x": {"type": "data", "symmetric": False, "array": [row["high"] - row["mean"]], "arrayminus": [row["mean"] - row["low"]]}}
+            bars = {
+                "error_x": {
+                    "type": "data",
+                    "symmetric": False,
+                    "array": [row["high"] - row["mean"]],
+                    "arrayminus": [row["mean"] - row["low"]],
+                }
+            }
         shown.add_scatter(
-            x=[row["mean"]], y=[row["name"]], mode="markers", showlegend=False, name="", hovertemplate="mean: %{x:.4g}",
-            marker={"color": row["colour"], "size": 11}, **bars,
+            x=[row["mean"]],
+            y=[row["name"]],
+            mode="markers",
+            showlegend=False,
+            name="",
+            hovertemplate="mean: %{x:.4g}",
+            marker={"color": row["colour"], "size": 11},
+            **bars,
         )
-    shown.update_layout(**_LAYOUT, title={"text": f"Causal check: {plotly_text(check.verdict)}"}, height=120 + 60 * len(rows))
+    shown.update_layout(
+        **_LAYOUT, title={"text": f"Causal check: {plotly_text(check.verdict)}"}, height=120 + 60 * len(rows)
+    )
     shown.update_xaxes(title={"text": f"change in {plotly_text(check.metric)}"}, zeroline=True, zerolinecolor="#77808c")
     shown.update_yaxes(autorange="reversed", automargin=True)
     return shown

@@ -1,6 +1,7 @@
 """Arrays in a page: one gzip-compressed binary block, and matrices made small enough to fit.
 
-A reference (`Pack.add`) is ``{"at": byte offset, "shape": [...], "type": "f4" | "f2" | "u1", "scale": s}``; assets/data.js reads it.
+A reference (`Pack.add`) is ``{"at": byte offset, "shape": [...], "type": "f4" | "f2" | "u1", "scale": s}``;
+assets/data.js reads it.
 Anything that loses information returns a sentence saying so.
 """
 
@@ -23,8 +24,8 @@ class Pack:
     def add(self, array: np.ndarray, kind: str) -> dict[str, Any]:
         """Store `array` as ``f4`` (float32), ``f2`` (float16 times a scale: 3 significant digits) or ``u1`` (bytes).
 
-        float16 values are scaled so that the largest is 2**15, which leaves nine orders of magnitude below it, and their
-        high and low bytes are stored apart, which compresses better.
+        float16 values are scaled so that the largest is 2**15, which leaves nine orders of magnitude below it, and
+        their high and low bytes are stored apart, which compresses better.
         """
         array = np.asarray(array)
         ref: dict[str, Any] = {"at": self._size, "shape": list(array.shape), "type": kind}

@@ -22,7 +22,9 @@ CELLS = 1_200_000  # of all layer x position maps together
 PATTERN_BYTES = 3_000_000
 
 
-def payload(findings: Findings, prompts: Sequence[Prompt], share: float = 1.0) -> tuple[dict[str, Any], Pack, list[str]]:
+def payload(
+    findings: Findings, prompts: Sequence[Prompt], share: float = 1.0
+) -> tuple[dict[str, Any], Pack, list[str]]:
     """The page's data, its arrays, and a sentence for each thing that was reduced to fit.
 
     Args:
@@ -34,20 +36,29 @@ def payload(findings: Findings, prompts: Sequence[Prompt], share: float = 1.0) -
     strips, strip_notes = tokens.strips(findings.strips, pack, int(PATTERN_BYTES * share))
     for strip in strips:
         strip["tokens"] = texts.add(strip["tokens"])
-    maps = _heatmaps(findings.heatmaps, pack, texts, int(CELLS * share), notes)
+    names = prompt_names(findings, prompts)
+    maps = _heatmaps(findings.heatmaps, names, pack, texts, int(CELLS * share), notes)
     check = findings.verification
     data = {
         "finder": findings.finder,
-        "prompts": prompt_names(findings, prompts),
+        "prompts": names,
         "table": _table(findings, notes),
         "heatmaps": maps,
         "strips": strips,
         "texts": texts.lists,
-        "check": None if check is None or check.effect is None else {
-            "rows": check_rows(check), "metric": clean(check.metric), "sentence": check_sentence(check), "verdict": check.verdict,
+        "check": None
+        if check is None or check.effect is None
+        else {
+            "rows": check_rows(check),
+            "metric": clean(check.metric),
+            "sentence": check_sentence(check),
+            "verdict": check.verdict,
         },
         "colours": {
-            "sequential": scales.SEQUENTIAL, "diverging": scales.DIVERGING, "categories": scales.CATEGORIES, "found": scales.FOUND,
+            "sequential": scales.SEQUENTIAL,
+            "diverging": scales.DIVERGING,
+            "categories": scales.CATEGORIES,
+            "found": scales.FOUND,
         },
     }
     return data, pack, notes + strip_notes
@@ -77,7 +88,9 @@ class _Texts:
         return self._seen[key]
 
 
-def _heatmaps(found: Sequence[Heatmap], pack: Pack, texts: _Texts, budget: int, notes: list[str]) -> list[dict[str, Any]]:
+def _heatmaps(
+    found: Sequence[Heatmap], names: Sequence[str], pack: Pack, texts: _Texts, budget: int, notes: list[str]
+) -> list[dict[str, Any]]:
     out, dropped, pooled = [], set(), {}
     for heatmap in found:
         values = np.asarray(heatmap.values, dtype=np.float64)
@@ -91,28 +104,44 @@ def _heatmaps(found: Sequence[Heatmap], pack: Pack, texts: _Texts, budget: int, 
             budget -= values.size
         if pool > 1:
             pooled[pool] = pooled.get(pool, 0) + 1
-        suffix = f".{heatmap.prompt}"
-        out.append({
-            "name": clean(heatmap.name),
-            "group": clean(heatmap.name[: -len(suffix)] if heatmap.prompt is not None and heatmap.name.endswith(suffix) else heatmap.name),
-            "title": clean(heatmap.title),
-            "kind": heatmap.kind,
-            "prompt": heatmap.prompt,
-            "rowLabel": clean(heatmap.row_label),
-            "columnLabel": clean(heatmap.column_label),
-            "valueLabel": clean(heatmap.value_label),
-            "columns": None if heatmap.column_labels is None else texts.add(heatmap.column_labels),
-            "pool": pool,
-            "scale": asdict(scales.scale(heatmap)),
-            "values": pack.add(values, "f4" if by_head else "f2"),
-        })
+        group, title = _measure(heatmap, names)
+        out.append(
+            {
+                "name": clean(heatmap.name),
+                "group": group,
+                "title": title,
+                "kind": heatmap.kind,
+                "prompt": heatmap.prompt,
+                "rowLabel": clean(heatmap.row_label),
+                "columnLabel": clean(heatmap.column_label),
+                "valueLabel": clean(heatmap.value_label),
+                "columns": None if heatmap.column_labels is None else texts.add(heatmap.column_labels),
+                "pool": pool,
+                "scale": asdict(scales.scale(heatmap)),
+                "values": pack.add(values, "f4" if by_head else "f2"),
+            }
+        )
     for pool, count in sorted(pooled.items()):
-        notes.append(f"{count} map{'s' * (count > 1)}: {pool} neighbouring positions are drawn as one cell, which shows the value of the largest magnitude.")
+        notes.append(
+            f"{count} map{'s' * (count > 1)}: {pool} neighbouring positions are drawn as one cell, "
+            "which shows the value of the largest magnitude."
+        )
     if dropped:
-        notes.append(f"Maps of {len(dropped)} prompt{'s' * (len(dropped) > 1)} did not fit and are left out; their arrays may be in tensors.safetensors.")
+        notes.append(
+            f"Maps of {len(dropped)} prompt{'s' * (len(dropped) > 1)} did not fit and are left out; "
+            "their arrays may be in tensors.safetensors."
+        )
     if any(m["kind"] != "layer-head" for m in out):
         notes.append("Values of the layer x position maps carry 3 significant digits here.")
     return out
+
+
+def _measure(heatmap: Heatmap, names: Sequence[str]) -> tuple[str, str]:
+    """Name and title without the prompt's index and name, which the page shows in a list of their own."""
+    name, title = clean(heatmap.name), clean(heatmap.title)
+    if heatmap.prompt is None:
+        return name, title
+    return name.removesuffix(f".{heatmap.prompt}"), title.removesuffix(f": {names[heatmap.prompt]}")
 
 
 def _table(findings: Findings, notes: list[str]) -> dict[str, Any]:
@@ -126,9 +155,14 @@ def _table(findings: Findings, notes: list[str]) -> dict[str, Any]:
         series = table[name]
         numeric = pd.api.types.is_numeric_dtype(series) and not pd.api.types.is_bool_dtype(series)
         column = known.get(str(name))
-        columns.append({
-            "name": clean(name), "label": clean(column.label if column else name), "help": clean(column.help if column else ""), "number": bool(numeric),
-        })
+        columns.append(
+            {
+                "name": clean(name),
+                "label": clean(column.label if column else name),
+                "help": clean(column.help if column else ""),
+                "number": bool(numeric),
+            }
+        )
         values = series.astype(object).where(series.notna(), None).tolist()
         data.append(values if numeric else [None if value is None else clean(value) for value in values])
     return {"columns": columns, "data": data, "total": len(findings.table)}

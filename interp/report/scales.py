@@ -1,7 +1,7 @@
 """Colours and colour scaling, decided once for the page and the notebook figures.
 
-Sequential: cividis. Diverging: blue to orange. Categories: Okabe and Ito's palette. All three stay apart under the common
-forms of colour blindness.
+Sequential: cividis. Diverging: blue to orange. Categories: Okabe and Ito's palette. All three stay apart under the
+common forms of colour blindness.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from interp.findings import Heatmap
 SEQUENTIAL = "Cividis"
 DIVERGING = ((0.0, "#1f5aa6"), (0.25, "#7fb0dc"), (0.5, "#f4f2ee"), (0.75, "#f0a860"), (1.0, "#b35806"))
 FOUND, CONTROL, DIFFERENCE = "#d55e00", "#8a8f98", "#0072b2"
-CATEGORIES = ("#0072b2", "#d55e00", "#8a8f98", "#009e73", "#cc79a7", "#e69f00")
+CATEGORIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#8a8f98")
 
 _LOG_RATIO = 100.0  # a largest value this many times the median hides everything else on a linear scale
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How a matrix is coloured: `log` = colour follows log10 of the value; `low`, `high` = ends of the colour scale (values)."""
+    """How a matrix is coloured: `log` = by log10 of the value; `low`, `high` = the values at the ends of the scale."""
 
     log: bool
     low: float
@@ -30,7 +30,7 @@ class Scale:
 
 
 def scale(heatmap: Heatmap) -> Scale:
-    """Linear from 0 (or symmetric about 0 when diverging), or logarithmic for positive values over several orders of magnitude."""
+    """Linear from 0, symmetric about 0 when diverging, or logarithmic for positive values far apart."""
     values = np.asarray(heatmap.values, dtype=np.float64)
     values = values[np.isfinite(values)]
     if not values.size:

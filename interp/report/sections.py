@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from interp.findings import Findings, Verification
+from interp.findings import Column, Findings, Verification
 from interp.report.figures import check_sentence
 from interp.report.text import h, label, number
 from probes.base import Prompt
@@ -17,8 +18,8 @@ _BADGES = {
     "verified": ("good", "✓"),
     "failed": ("bad", "✗"),
     "too few to say": ("open", "?"),
-    "nothing to verify": ("open", "–"),
-    "not run": ("open", "–"),
+    "nothing to verify": ("open", "·"),
+    "not run": ("open", "·"),
 }
 
 
@@ -69,12 +70,15 @@ def tree(value: Any, name: str | None = None) -> str:
     """Nested facts as definition lists; a nested one is collapsed under its name."""
     if isinstance(value, dict) and value:
         inner = "".join(
-            tree(item, str(key)) if _nested(item) else f"<div><dt>{h(key)}</dt><dd>{_leaf(item)}</dd></div>" for key, item in value.items()
+            tree(item, str(key)) if _nested(item) else f"<div><dt>{h(key)}</dt><dd>{_leaf(item)}</dd></div>"
+            for key, item in value.items()
         )
         body = f'<dl class="tree">{inner}</dl>'
         count = len(value)
     elif isinstance(value, (list, tuple)) and value:
-        items = "".join(f"<li>{tree(item, f'{i}') if _nested(item) else _leaf(item)}</li>" for i, item in enumerate(value[:200]))
+        items = "".join(
+            f"<li>{tree(item, f'{i}') if _nested(item) else _leaf(item)}</li>" for i, item in enumerate(value[:200])
+        )
         more = f"<li>… {len(value) - 200:,} more</li>" if len(value) > 200 else ""
         body = f'<ol start="0" class="tree">{items}{more}</ol>'
         count = len(value)
@@ -86,7 +90,11 @@ def tree(value: Any, name: str | None = None) -> str:
 
 
 def _nested(value: Any) -> bool:
-    if isinstance(value, (list, tuple)) and len(value) <= 64 and not any(isinstance(item, (dict, list, tuple)) for item in value):
+    if (
+        isinstance(value, (list, tuple))
+        and len(value) <= 64
+        and not any(isinstance(item, (dict, list, tuple)) for item in value)
+    ):
         return False
     return isinstance(value, (dict, list, tuple)) and bool(value)
 
@@ -105,27 +113,28 @@ def _leaf(value: Any) -> str:
 
 def table_head(findings: Findings) -> str:
     known = {column.name: column for column in findings.columns}
-    cells = "".join(
-        f'<th scope="col" title="{h(known[str(n)].help if str(n) in known else "")}">{h(known[str(n)].label if str(n) in known else n)}</th>'
-        for n in findings.table.columns
-    )
-    return f"<tr>{cells}</tr>"
+    cells = []
+    for name in map(str, findings.table.columns):
+        column = known.get(name, Column(name, "", name, ""))
+        cells.append(f'<th scope="col" title="{h(column.help)}">{h(column.label)}</th>')
+    return f"<tr>{''.join(cells)}</tr>"
 
 
 def table_rows(findings: Findings, most: int = STATIC_ROWS) -> str:
     """The first rows as HTML; text as labels, numbers short."""
-    rows = []
-    for values in findings.table.head(most).itertuples(index=False):
-        cells = (
-            "<td></td>" if pd.isna(v) else f"<td>{h(label(v))}</td>" if isinstance(v, str) else f'<td class="num">{h(number(v) if _number(v) else v)}</td>'
-            for v in values
-        )
-        rows.append(f"<tr>{''.join(cells)}</tr>")
-    return "".join(rows)
+    names = [str(name) for name in findings.table.columns]
+    rows = (map(_cell, names, values) for values in findings.table.head(most).itertuples(index=False))
+    return "".join(f"<tr>{''.join(cells)}</tr>" for cells in rows)
 
 
-def _number(value: Any) -> bool:
-    return not isinstance(value, bool) and hasattr(value, "__float__")
+def _cell(column: str, value: Any) -> str:
+    if pd.isna(value):
+        return "<td></td>"
+    if isinstance(value, float):
+        return f'<td class="num">{h(number(value))}</td>'
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+        return f'<td class="num">{value}</td>'
+    return f"<td>{h(label(value) if column.startswith('token') else value)}</td>"
 
 
 def prompt_list(prompts: Sequence[Prompt]) -> str:
@@ -137,7 +146,8 @@ def prompt_list(prompts: Sequence[Prompt]) -> str:
         cut = ", cut at the maximum length" if prompt.truncated else ""
         body = "\n".join(h(line) for line in text.splitlines())
         items.append(
-            f"<details><summary>{i}. {h(prompt.name)} <small>{len(prompt):,} tokens{cut}; ids sha256 {prompt.hash[:12]}…</small></summary>"
+            f"<details><summary>{i}. {h(prompt.name)} "
+            f"<small>{len(prompt):,} tokens{cut}; ids sha256 {prompt.hash[:12]}…</small></summary>"
             f'<pre dir="auto">{body}</pre></details>'
         )
     return "".join(items)

@@ -45,7 +45,7 @@ def h(text: object) -> str:
 
 
 def plotly_text(text: object) -> str:
-    """`text` for a plotly label, which would otherwise be read as pseudo-HTML (``<b>``, ``<a href>``) or a template (``%{x}``)."""
+    """`text` for a plotly label, which plotly would read as pseudo-HTML (``<a href>``) or a template (``%{x}``)."""
     return html.escape(shown(text), quote=False).replace("%{", "%&#123;").replace("$", "&#36;")
 
 
@@ -93,4 +93,8 @@ def number(value: float | int | None, digits: int = 3) -> str:
         return f"{value:.{digits - 1}e}"
     if size >= 10 ** (digits - 1):
         return f"{value:,.0f}"
-    return f"{value:.{digits}g}" if size >= 1 or not size else f"{value:.{max(digits, digits - 1 - math.floor(math.log10(size)))}f}"
+    return (
+        f"{value:.{digits}g}"
+        if size >= 1 or not size
+        else f"{value:.{max(digits, digits - 1 - math.floor(math.log10(size)))}f}"
+    )

@@ -1,4 +1,4 @@
-"""Token strips for the page: tokens, the weight that shades them at rest, marks, and a few attention patterns as bytes."""
+"""Token strips for the page: tokens, the weight that shades them at rest, marks, a few attention patterns as bytes."""
 
 from __future__ import annotations
 
@@ -47,20 +47,27 @@ def strips(found: list[TokenStrip], pack: Pack, budget: int) -> tuple[list[dict[
         for name, pattern in strip.patterns.items():
             by = extra * max(1, -(-pattern.shape[1] // MAX_KEYS))
             pool = max(1, strip.pool) * by
-            patterns[clean(name)] = {**encode_pattern(pack, pool_pattern(pattern, by) if by > 1 else pattern), "pool": pool}
+            patterns[clean(name)] = {
+                **encode_pattern(pack, pool_pattern(pattern, by) if by > 1 else pattern),
+                "pool": pool,
+            }
         if patterns and pool > 1:
             pools[pool] = pools.get(pool, 0) + 1
         tokens = strip.tokens[:MAX_TOKENS]
         if len(strip.tokens) > MAX_TOKENS:
-            notes.append(f"Token strip of {clean(strip.name)}: the first {MAX_TOKENS:,} of {len(strip.tokens):,} tokens are shown.")
-        out.append({
-            "prompt": int(strip.prompt),
-            "name": clean(strip.name),
-            "tokens": [clean(token) for token in tokens],
-            "weight": pack.add(np.asarray(strip.weight)[:MAX_TOKENS], "f4"),
-            "marks": {int(position): clean(kind) for position, kind in strip.marks.items()},
-            "patterns": patterns,
-        })
+            notes.append(
+                f"Token strip of {clean(strip.name)}: {MAX_TOKENS:,} of {len(strip.tokens):,} tokens are shown."
+            )
+        out.append(
+            {
+                "prompt": int(strip.prompt),
+                "name": clean(strip.name),
+                "tokens": [clean(token) for token in tokens],
+                "weight": pack.add(np.asarray(strip.weight)[:MAX_TOKENS], "f4"),
+                "marks": {int(position): clean(kind) for position, kind in strip.marks.items()},
+                "patterns": patterns,
+            }
+        )
     for pool, count in sorted(pools.items()):
         notes.append(
             f"Attention patterns of {count} prompt{'s' * (count > 1)} are pooled over blocks of {pool} tokens: "

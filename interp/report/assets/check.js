@@ -27,7 +27,7 @@ function startCheck() {
     }),
     {
       height: 90 + 56 * rows.length, margin: { l: 130, r: 20, t: 8, b: 48 },
-      xaxis: { title: { text: `change in ${plotText(check.metric)}`, standoff: 8 }, zeroline: true, zerolinecolor: theme().soft, zerolinewidth: 1.5 },
+      xaxis: { title: titled(`change in ${plotText(check.metric)}`), zeroline: true, zerolinecolor: theme().soft, zerolinewidth: 1.5 },
       yaxis: { autorange: "reversed", showgrid: false, ticks: "" },
     },
   ]);

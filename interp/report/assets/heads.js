@@ -65,8 +65,8 @@ function drawHeads() {
     trace.xgap = trace.ygap = rows * columns <= 1200 ? 1 : 0;
     return [[trace], {
       height: Math.min(820, Math.max(260, 110 + rows * 15)), shapes: box,
-      xaxis: { title: { text: plotText(map.columnLabel), standoff: 8 }, showgrid: false, range: [-0.5, columns - 0.5], dtick: columns <= 16 ? 1 : undefined },
-      yaxis: { title: { text: plotText(map.rowLabel), standoff: 8 }, showgrid: false, range: [-0.5, rows - 0.5], dtick: rows <= 12 ? 1 : 2 },
+      xaxis: { title: titled(plotText(map.columnLabel)), showgrid: false, range: [-0.5, columns - 0.5], ...steps(columns, 20) },
+      yaxis: { title: titled(plotText(map.rowLabel)), showgrid: false, range: [-0.5, rows - 0.5], ...steps(rows, 25) },
     }];
   });
 }

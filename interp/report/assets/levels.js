@@ -34,7 +34,7 @@ function startLevels() {
     }),
     {
       height: 360, showlegend: true, legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", itemsizing: "constant" }, margin: { l: 56, r: 12, t: 40, b: 48 },
-      xaxis: { title: { text: "start layer", standoff: 8 }, rangemode: "tozero" }, yaxis: { title: { text: "lifetime, layers", standoff: 8 }, rangemode: "tozero" },
+      xaxis: { title: titled("start layer"), rangemode: "tozero" }, yaxis: { title: titled("lifetime, layers"), rangemode: "tozero" },
     },
   ]).then(() => $("levels-plot").on("plotly_click", (event) => {
     const group = all[event.points[0].customdata];

@@ -72,8 +72,8 @@ function drawMap() {
     return [[trace, ...marks], {
       height: Math.min(720, Math.max(280, 130 + rows * 11)), shapes: line, showlegend: marks.length > 0,
       legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" }, margin: { l: 56, r: 12, t: marks.length ? 40 : 12, b: 48 },
-      xaxis: { title: { text: plotText(map.columnLabel), standoff: 8 }, showgrid: false, range: [-0.5, columns * map.pool - 0.5] },
-      yaxis: { title: { text: plotText(map.rowLabel), standoff: 8 }, showgrid: false, range: [-0.5, rows + (marks.length ? 0.9 : -0.5)] },
+      xaxis: { title: titled(plotText(map.columnLabel)), showgrid: false, range: [-0.5 - 0.008 * columns * map.pool, columns * map.pool - 0.5] },
+      yaxis: { title: titled(plotText(map.rowLabel)), showgrid: false, range: [-0.5, rows + (marks.length ? 0.9 : -0.5)], ...steps(rows, 16) },
     }];
   });
 }

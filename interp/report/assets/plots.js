@@ -5,15 +5,15 @@ const DRAWN = new Map(); // element -> function that draws it again
 function theme() {
   const style = getComputedStyle(document.documentElement);
   const get = (name) => style.getPropertyValue(name).trim();
-  return { ink: get("--ink"), soft: get("--soft"), line: get("--line"), select: get("--select"), paper: get("--paper"), middle: get("--middle") };
+  return { ink: get("--ink"), soft: get("--soft"), line: get("--line"), select: get("--select"), paper: get("--paper"), middle: get("--middle"), font: getComputedStyle(document.body).fontFamily };
 }
 
 function layout(extra) {
   const t = theme();
-  const axis = { color: t.soft, gridcolor: t.line, linecolor: t.line, zeroline: false, ticks: "outside", tickcolor: t.line, title: { standoff: 8 } };
+  const axis = { color: t.soft, gridcolor: t.line, linecolor: t.line, zeroline: false, ticks: "outside", tickcolor: t.line };
   return {
-    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { family: "inherit", size: 13, color: t.ink },
-    margin: { l: 56, r: 12, t: 12, b: 48 }, hoverlabel: { bgcolor: t.paper, bordercolor: t.line, font: { color: t.ink, family: "inherit" }, align: "left" },
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { family: t.font, size: 13, color: t.ink },
+    margin: { l: 56, r: 12, t: 12, b: 48 }, hoverlabel: { bgcolor: t.paper, bordercolor: t.line, font: { color: t.ink, family: t.font }, align: "left" },
     ...extra, xaxis: { ...axis, ...extra.xaxis }, yaxis: { ...axis, ...extra.yaxis },
   };
 }
@@ -23,6 +23,13 @@ function draw(div, make) {
   const [traces, extra] = make();
   const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"], toImageButtonOptions: { scale: 2 } };
   return Plotly.react(div, traces, layout(extra), config);
+}
+
+const titled = (text) => ({ text, standoff: 8, font: { size: 13 } });
+// Whole numbers 0 .. count-1 with room for each; never a number that is no layer or head.
+function steps(count, most) {
+  const by = [1, 2, 5, 10, 20, 50, 100].find((step) => count / step <= most) ?? 200;
+  return { tickmode: "array", tickvals: [...Array(Math.ceil(count / by)).keys()].map((i) => i * by) };
 }
 
 function redrawAll() {
@@ -48,7 +55,7 @@ function heatTrace(map, hover) {
     text.push(Array.from(row, (v, c) => hover(r, c, v)));
   }
   const ends = log ? [Math.log10(map.scale.low), Math.log10(map.scale.high)] : [map.scale.low, map.scale.high];
-  const bar = { title: { text: plotText(map.valueLabel) + (log ? " (log scale)" : ""), side: "right" }, thickness: 11, outlinewidth: 0, tickcolor: theme().line };
+  const bar = { title: { text: plotText(map.valueLabel) + (log ? " (log scale)" : ""), side: "right", font: { size: 13 } }, thickness: 11, outlinewidth: 0, tickcolor: theme().line };
   if (log) {
     bar.tickvals = [0, 1, 2, 3, 4].map((i) => ends[0] + ((ends[1] - ends[0]) * i) / 4);
     bar.ticktext = bar.tickvals.map((v) => num(10 ** v, 2));

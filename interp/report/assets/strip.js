@@ -75,6 +75,11 @@ function drawStrip() {
     if (!kinds.length) $("strip-legend").textContent = "Nothing was found in this prompt.";
   }
   $("strip-prompt").value = String(strip.prompt);
+  const pools = [...new Set(Object.values(strip.patterns).map((pattern) => pattern.pool))].filter((pool) => pool > 1);
+  $("strip-caption").textContent = Object.keys(strip.patterns).length
+    ? "Hover a token, click it, or move with the arrow keys: the keys it attends to are shaded, darkest = most attention (square-root scale). Escape returns to rest." +
+      (pools.length ? ` Pooled over blocks of ${pools[0]} tokens.` : "")
+    : "Shaded: the attention each token receives. No full pattern is kept for this prompt, so a single query's keys cannot be shown.";
   shadeStrip();
 }
 
@@ -107,10 +112,7 @@ function shadeStrip() {
     node.title = `${i} ${label(words[i])}${strip.marks[i] !== undefined ? ` (${shown(strip.marks[i])})` : ""} · weight at rest ${num(weights[i])}${row ? ` · attention from the query ${num(row[Math.floor(i / pattern.pool)], 2)}` : ""}`;
   });
   const head = name === null ? "" : /^\d+\.\d+$/.test(name) ? `head ${name}` : shown(name);
-  $("strip-caption").textContent = row
-    ? `Shaded: the attention of one query in ${head}, darkest = the key with most of it (square-root scale).${pattern.pool > 1 ? ` Pooled over blocks of ${pattern.pool} tokens.` : ""} Escape returns to rest.`
-    : `Shaded at rest: attention each token receives, on a log scale from the median token to the strongest.${pattern ? " Hover, click or move with the arrow keys: the keys that token attends to are shaded." : " No full pattern is kept for this prompt."}`;
-  if (query === null) $("strip-status").textContent = "";
+  if (query === null) $("strip-status").textContent = "No query: shaded is the attention each token receives, on a log scale from the median token to the strongest.";
   else if (!row) $("strip-status").textContent = `Token ${query} ${label(words[query])}: weight at rest ${num(weights[query])}.`;
   else {
     const best = [...row.keys()].sort((a, b) => row[b] - row[a]).slice(0, 5).filter((k) => row[k] > 0);

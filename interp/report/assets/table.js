@@ -7,7 +7,11 @@ function columnOf(name) {
   return i < 0 ? null : TABLE.data[i];
 }
 
-const cellText = (column, value) => (value === null ? "" : column.number ? (typeof value === "number" ? num(value) : String(value)) : label(value));
+const cellText = (column, value) => {
+  if (value === null) return "";
+  if (column.number) return Number.isInteger(value) ? String(value) : num(value); // ids and positions carry no thousands separator
+  return column.name.startsWith("token") ? label(value) : shown(value);
+};
 
 function rowPrompt(i) {
   const prompt = columnOf("prompt");
@@ -165,7 +169,7 @@ function csv(rows) {
   const cell = (column, value) => {
     if (value === null) return "";
     let text = String(value);
-    if (!column.number && /^[=+\-@\t\r\n]/.test(text.trimStart() || text)) text = "'" + text;
+    if (!column.number && /^\s*[=+\-@]/.test(text)) text = "'" + text;
     return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   };
   const lines = [TABLE.columns.map((column) => cell({ number: false }, column.name)), ...rows.map((i) => TABLE.columns.map((column, k) => cell(column, TABLE.data[k][i])))];

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -81,4 +82,15 @@ def convert_gguf(path: Path, target: Path, name: str) -> str:
         model.config._name_or_path = name
         model.save_pretrained(target, max_shard_size="100GB")
         tokenizer.save_pretrained(target)
+    _make_quick(target, tokenizer)
     return sha256_file(target / "model.safetensors")
+
+
+def _make_quick(folder: Path, tokenizer: Any) -> None:
+    """Save the fast tokenizer without indentation and under the generic class, which reads it as it is. The family's own class
+    would rebuild the same tokenizer from a vocabulary parsed several times over (seconds, for Gemma's 262,144 pieces)."""
+    tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
+    path = folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    settings["tokenizer_class"] = "PreTrainedTokenizerFast"
+    path.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")

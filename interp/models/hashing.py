@@ -84,13 +84,14 @@ def tokenizer_hash(tokenizer: Any) -> str | None:
     if tokenizer is None:
         return None
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is not None and hasattr(backend, "to_str"):
-        state = json.loads(backend.to_str())
-        state.pop("truncation", None)
-        state.pop("padding", None)
-    else:
-        state = {"class": type(tokenizer).__name__, "vocab": tokenizer.get_vocab()}
-    return hashlib.sha256(json.dumps(state, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
+    if backend is None:
+        state = json.dumps({"class": type(tokenizer).__name__, "vocab": tokenizer.get_vocab()}, sort_keys=True)
+        return hashlib.sha256(state.encode()).hexdigest()
+    if backend.truncation is not None or backend.padding is not None:
+        backend = type(backend).from_str(backend.to_str())
+        backend.no_truncation()
+        backend.no_padding()
+    return hashlib.sha256(backend.to_str().encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def template_hash(tokenizer: Any) -> str | None:

@@ -16,7 +16,7 @@ from interp.errors import LoadError, SelfCheckError, UsageError
 from interp.models import catalog
 from interp.models.checkpoint import inspect_folder
 from interp.models.device import pick_device, pick_dtype
-from interp.models.hashing import template_hash, tokenizer_hash, weight_hash_of_files, weight_hash_of_module
+from interp.models.hashing import weight_hash_of_files, weight_hash_of_module
 from interp.models.hub import hub_folder
 from interp.models.model import Kind, Model, Source
 from interp.models.packaged import get
@@ -110,11 +110,10 @@ def load(
             kind=loaded.kind,
             requested=requested,
             hash_weights=loaded.hash_weights,
+            tokenizer=tokenizer,
             hub_id=loaded.hub_id,
             revision=loaded.revision,
             path=loaded.path,
-            tokenizer_hash=tokenizer_hash(tokenizer),
-            template_hash=template_hash(tokenizer),
         ),
         bos=bos,
         chat=chat,

@@ -13,6 +13,7 @@ from interp.errors import LoadError, UsageError
 from interp.finders.base import ModelFacts
 from interp.models.display import TokenDisplay
 from interp.models.first_position import FirstPosition
+from interp.models.hashing import template_hash, tokenizer_hash
 from interp.models.sites import SiteMap
 from probes.base import Prompt
 
@@ -31,22 +32,32 @@ class Source:
         requested: what was asked for, as given (a name, or the class of an object).
         hub_id, revision: of a hub model; the revision is the resolved commit.
         path: folder or file the weights were read from.
-        tokenizer_hash, template_hash: see `interp.models.hashing`.
+
+    The hashes (`interp.models.hashing`) are computed when first asked for: they cost seconds on large models.
     """
 
     kind: Kind
     requested: str
     hash_weights: Callable[[], str] = field(repr=False, compare=False)
+    tokenizer: Any = field(repr=False, compare=False)
     hub_id: str | None = None
     revision: str | None = None
     path: str | None = None
-    tokenizer_hash: str | None = None
-    template_hash: str | None = None
 
     @cached_property
     def weight_hash(self) -> str:
-        """SHA-256 of the weights: of the files, or of the parameters of an object. Computed when first asked for."""
+        """SHA-256 of the weights: of the files, or of the parameters of an object."""
         return self.hash_weights()
+
+    @cached_property
+    def tokenizer_hash(self) -> str | None:
+        """Hash of the tokenizer's serialisation; None without one."""
+        return tokenizer_hash(self.tokenizer)
+
+    @cached_property
+    def template_hash(self) -> str | None:
+        """Hash of the chat template; None without one."""
+        return template_hash(self.tokenizer)
 
     def as_dict(self) -> dict[str, str | None]:
         """JSON-able, weight hash included."""

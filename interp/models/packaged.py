@@ -22,7 +22,7 @@ from interp.errors import LoadError, UsageError
 from interp.models.cache import built_whole, cache_dir, locked
 from interp.models.catalog import did_you_mean
 from interp.models.offline import offline_summary
-from interp.models.packages import META, PACKAGED, Packaged, folder_of, is_present
+from interp.models.packages import LAYOUT, META, PACKAGED, Packaged, folder_of, is_present
 
 Progress = Callable[[str], None]
 
@@ -68,6 +68,7 @@ def _build(model: Packaged, scratch: Path, say: Progress) -> None:
         weight_hash = convert_gguf(gguf_file, scratch, name=model.base)
     meta = {
         "name": model.name,
+        "layout": LAYOUT,
         "packages": model.packages,
         "gguf_sha256": model.sha256,
         "weight_hash": weight_hash,

@@ -10,6 +10,7 @@ from typing import Any
 from interp.models.cache import cache_dir
 
 META = "meta.json"
+LAYOUT = 2  # of the converted folder; another number in meta.json means: convert again
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,8 @@ def read_meta(name: str) -> dict[str, Any] | None:
         meta = json.loads((folder_of(name) / META).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return meta if isinstance(meta, dict) and meta.get("gguf_sha256") == PACKAGED[name].sha256 else None
+    current = isinstance(meta, dict) and meta.get("gguf_sha256") == PACKAGED[name].sha256 and meta.get("layout") == LAYOUT
+    return meta if current else None
 
 
 def is_present(name: str) -> bool:

@@ -1,26 +1,28 @@
-"""Silence transformers' load reports and progress bars for the length of a block, and put everything back after it."""
+"""Silence what transformers and huggingface_hub write while they load, for the length of a block, and put everything back."""
 
 from __future__ import annotations
 
 import contextlib
+import io
+import logging
 import warnings
 from collections.abc import Iterator
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Errors still raise; what they say is taken from the exception, not from the log."""
-    from transformers.utils import logging
+    """Errors still raise; what they say is taken from the exception, not from the log.
 
-    verbosity = logging.get_verbosity()
-    bars = logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
+    Progress bars write to whatever ``sys.stderr`` is when they start, log handlers to what it was when they were made: hence both.
+    """
+    loggers = [logging.getLogger(name) for name in ("transformers", "huggingface_hub")]
+    before = [logger.level for logger in loggers]
     try:
-        with warnings.catch_warnings():
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)

@@ -21,7 +21,7 @@ MIN_ROWS, MAX_ROWS = 16, 256
 
 # Keywords transformers passes along that cannot change the result of one attention call.
 HARMLESS = frozenset(
-    {"position_ids", "cache_position", "position_embeddings", "past_key_value", "past_key_values", "use_cache"}
+    {"position_ids", "cache_position", "position_embeddings", "past_key_value", "past_key_values", "cache", "use_cache"}
     | {"output_attentions", "output_hidden_states", "output_router_logits", "return_dict", "logits_to_keep"}
     | {"num_items_in_batch", "labels", "deterministic"}
 )
@@ -105,9 +105,9 @@ def attend(
     full_rows: bool = False,
     block_rows: int | None = None,
 ) -> Float[Tensor, "batch query head d_v"]:
-    """Exact attention, block by block; `fold(rows, first query column, first key column)` sees each block in float32.
+    """Exact attention, block by block; `fold(rows, first query, first key column)` sees each block in float32.
 
-    `fold` may return edited rows, which are then used for the output. Query heads of one KV head share a matmul, so keys
+    `fold` may return edited rows, used for the output from then on. Query heads of one KV head share a matmul, so keys
     are never repeated. Query r of the call stands at key column n_keys - n_queries + r (KV cache).
 
     Args:

@@ -14,6 +14,20 @@ from interp.tracing.blocks import PassFrame
 from interp.tracing.statistics import Accumulator, Statistic
 
 
+CACHE_NAMES = ("cache", "past_key_values")  # transformers renamed the argument and the output field after 5.17
+
+
+def cache_name(hf: nn.Module) -> str:
+    """What this model's forward calls its KV cache."""
+    parameters = inspect.signature(hf.forward).parameters
+    return next((name for name in CACHE_NAMES if name in parameters), CACHE_NAMES[-1])
+
+
+def cache_of(output: Any) -> Any:
+    """The KV cache in a model output; None when there is none."""
+    return next((output[name] for name in CACHE_NAMES if name in output), None)
+
+
 class Pass:
     """One prefill and the decode steps that continue its KV cache."""
 
@@ -83,7 +97,7 @@ def open_forward(call: Mapping[str, Any], last: Pass | None, n_layers: int, stat
     if fed is None:
         raise TraceError("the model was called without input_ids or inputs_embeds; pass one of them by name")
     batch, n_queries = fed.shape[:2]
-    base = cached_length(call.get("past_key_values"))
+    base = cached_length(next((call[name] for name in CACHE_NAMES if call.get(name) is not None), None))
     continues = last is not None and base > 0 and base == last.frame.seen and batch == last.frame.batch
     current = last if continues and last is not None else Pass(PassFrame(n_layers, batch, base, base), stats)
     frame = current.frame

@@ -15,7 +15,7 @@ from interp.errors import TraceError, UsageError
 from interp.models.binding import Binding
 from interp.tracing import attention, bypass, hooks, streamed
 from interp.tracing.hooks import SiteEdit, SiteTap
-from interp.tracing.passes import Forward, Pass, describe_call, open_forward
+from interp.tracing.passes import Forward, Pass, cache_name, describe_call, open_forward
 from interp.tracing.statistics import Accumulator, Statistic
 from interp.tracing.taps import LayerTap, RowEdit
 
@@ -117,12 +117,13 @@ class Trace:
 
     # -- what the user reads ------------------------------------------------------------------------------------------
 
-    def run(self, input_ids: Any, attention_mask: Any = None, **kwargs: Any) -> Any:
+    def run(self, input_ids: Any, attention_mask: Any = None, cache: Any = None, **kwargs: Any) -> Any:
         """One forward call of the model; returns Hugging Face's output.
 
         Args:
             input_ids: ints [position] or [batch, position] (lists or tensors).
             attention_mask: [batch, position], 1 at real tokens.
+            cache: the KV cache of an earlier call (`interp.tracing.passes.cache_of` finds it in an output), to go on from.
             kwargs: passed to the model (``use_cache`` is False unless given).
         """
         if self.stack is None:
@@ -135,6 +136,8 @@ class Trace:
             attention_mask = torch.as_tensor(attention_mask, device=device)
             attention_mask = attention_mask[None] if attention_mask.dim() == 1 else attention_mask
             kwargs["attention_mask"] = attention_mask
+        if cache is not None:
+            kwargs = {cache_name(self.hf): cache, "use_cache": True, **kwargs}
         return self.hf(input_ids=ids, **{"use_cache": False, **kwargs})
 
     def __getitem__(self, site: str) -> Tensor:

@@ -1,0 +1,164 @@
+"""The sentences about sinks: verdict, caveats, what the check says. Numbers come from the findings, nothing is
+measured here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from interp.finders import sink_rules
+from interp.finders.base import ModelFacts
+from interp.finders.sink_config import Measured, SinksConfig
+from interp.findings import Findings, Verification
+from probes.base import Prompt
+
+
+def verdict(findings: Findings, facts: ModelFacts) -> str:
+    """Where the anchor is, from which block to which, how many others there are, and over how many prompts of what
+    length."""
+    prompts = findings.summary["prompts"]
+    having = [told for told in prompts if told["anchor"] is not None]
+    where = f"{facts.name}, {count(len(prompts), 'prompt')} of {lengths(findings.summary['T'])}"
+    if not having:
+        return f"No attention sink was found in {where}."
+    anchors = Counter(told["anchor"] for told in having)
+    position, times = anchors.most_common(1)[0]
+    places = f"position {position} ({facts.position0})" if position == 0 else f"position {position}"
+    elsewhere = "" if len(anchors) == 1 else f" (elsewhere in {len(having) - times})"
+    spans = Counter((start, life) for told in having for start, life in told["anchor_spans"])
+    usual = sorted(span for span, n in spans.items() if 2 * n > len(having))
+    lives = " and ".join(f"{start} to {start + life - 1}" for start, life in usual)
+    life = f", in the states after blocks {lives} in most of them," if usual else ""
+    rate = findings.summary["sink_rate"]["anchor"]
+    return (
+        f"{where}: {len(having)} {'has' if len(having) == 1 else 'have'} a primary sink, at {places}{elsewhere}{life} "
+        f"drawing {rate['mean_mass']:.0%} of the attention over all layers and heads "
+        f"(Sink at eps {findings.summary['eps']:g}: {rate['percent']:.1f} % of heads). {others(findings)}"
+    )
+
+
+def others(findings: Findings) -> str:
+    """One sentence on the sinks beside the anchor."""
+    prompts = findings.summary["prompts"]
+    anchored = {(told["name"], told["anchor"]) for told in prompts}
+    table = findings.table
+    apart = np.array(
+        [(name, position) not in anchored for name, position in zip(table["prompt"], table["position"], strict=True)],
+        bool,
+    )
+    rest = table[apart]
+    if len(rest) == 0:
+        return "No other token is a sink."
+    parts = []
+    for kind, rows in rest.groupby("kind", sort=False):
+        holding = sum(any(position != told["anchor"] for position, _ in told["sinks"][str(kind)]) for told in prompts)
+        share = rows["received"].mean()
+        first, last = int(rows["start_layer"].min()), int(rows["start_layer"].max())
+        at = f"block {first}" if first == last else f"blocks {first} to {last}"
+        parts.append(f"{len(rows)} {kind} in {count(holding, 'prompt')} (starting at {at}, drawing {share:.0%})")
+    return f"Beside it there are {'; '.join(parts)}."
+
+
+def caveats(
+    findings: Findings, prompts: Sequence[Prompt], taken: Sequence[Measured], config: SinksConfig, facts: ModelFacts
+) -> list[str]:
+    """What a reader must know beside the verdict."""
+    said = [f"Attention received falls as T grows; every figure here is for {lengths(findings.summary['T'])}."]
+    if len(set(findings.summary["T"])) > 1:
+        said.append("T differs between prompts, so their figures of attention received do not compare one to one.")
+    if facts.n_layers < 2:
+        said.append("The model has a single block: none reads the state another one left, so no sink can be told.")
+    if config.rule == "relative":
+        said.extend(_relative(findings, taken, config))
+    else:
+        said.append(
+            "Rule wong2025 looks at hidden states only: what it calls a sink need not draw attention (column received)."
+        )
+        if facts.n_layers <= 20:
+            said.append(
+                f"By rule wong2025 a model of {facts.n_layers} layers (20 or fewer) can have no secondary sink."
+            )
+    crowded = sum(bool((one.cosine > config.cosine).mean(axis=1).max() > config.anisotropic) for one in taken)
+    if crowded:
+        extra = "; there the cosine of centred states had to pass as well" if config.rule == "relative" else ""
+        said.append(
+            f"The residual stream is anisotropic in {count(crowded, 'prompt')}: in some block more than "
+            f"{config.anisotropic:.0%} of the tokens are within cosine {config.cosine:g} of the anchor's state{extra}."
+        )
+    cut = sum(prompt.truncated for prompt in prompts)
+    if cut:
+        said.append(
+            f"{count(cut, 'prompt')} {'was' if cut == 1 else 'were'} truncated; sinks further on were not looked for."
+        )
+    if facts.chat:
+        said.append("Prompts went through the chat template, so the first tokens are the template's.")
+    said.append(f"Position 0 is {facts.position0}; sinks depend on it.")
+    if len(prompts) > config.draw:
+        said.append(f"Heatmaps and token strips are drawn for the first {config.draw} of {len(prompts)} prompts.")
+    if len(prompts) > config.keep_arrays:
+        said.append(f"Arrays are kept for the first {config.keep_arrays} of {len(prompts)} prompts.")
+    return said
+
+
+def _relative(findings: Findings, taken: Sequence[Measured], config: SinksConfig) -> list[str]:
+    said = []
+    left_out = sorted({one.received.shape[2] - sink_rules.ranked(one.received.shape[2], config) for one in taken})
+    tail = f"{left_out[0]}" if len(left_out) == 1 else f"{left_out[0]} to {left_out[-1]}"
+    said.append(f"The last {tail} tokens of a prompt are not ranked: too few queries follow them.")
+    if findings.summary["bridged"]:
+        said.append(
+            f"Gaps of at most {count(config.gap, 'layer')} were bridged in {count(findings.summary['bridged'], 'span')}."
+        )
+    without = [told["name"] for told in findings.summary["prompts"] if told["anchor"] is None]
+    if without and len(without) < len(taken):
+        listed = ", ".join(without[:5]) + (", ..." if len(without) > 5 else "")
+        said.append(f"{count(len(without), 'prompt')} without any sink: {listed}.")
+    return said
+
+
+def effect_sentences(check: Verification, secondary: Verification) -> str:
+    """The causal check in a sentence, and another on the secondary sinks alone where there are any."""
+    if check.effect is None or secondary.effect is None:
+        return effect_sentence(check, "them")
+    return f"{effect_sentence(check, 'all of them')} {effect_sentence(secondary, 'the secondary sinks alone')}"
+
+
+def effect_sentence(check: Verification, what: str) -> str:
+    """What cutting did, beside its controls."""
+    if check.effect is None or check.control is None:
+        return "There was nothing to verify."
+    found = _nats(check.effect, check.effect_low, check.effect_high)
+    control = _nats(check.control, check.control_low, check.control_high)
+    return (
+        f"Cutting attention to {what} changes the next-token loss by {found}, cutting as many ordinary positions by "
+        f"{control}: {check.verdict} ({count(check.prompts, 'prompt')}, 95 % bootstrap intervals)."
+    )
+
+
+def effect_facts(check: Verification) -> dict[str, Any]:
+    """A verification as plain facts for the summary, without its prompts."""
+    names = ("effect", "effect_low", "effect_high", "control", "control_low", "control_high")
+    difference = ("difference", "difference_low", "difference_high")
+    return {
+        "verdict": check.verdict,
+        "prompts": check.prompts,
+        **{name: getattr(check, name) for name in (*names, *difference)},
+    }
+
+
+def lengths(sizes: Sequence[int]) -> str:
+    """``T = 512 tokens`` or ``T = 105 to 512 tokens``."""
+    low, high = (min(sizes), max(sizes)) if sizes else (0, 0)
+    return f"T = {low} tokens" if low == high else f"T = {low} to {high} tokens"
+
+
+def count(number: int, noun: str) -> str:
+    """``1 prompt``, ``3 prompts``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _nats(mean: float, low: float | None, high: float | None) -> str:
+    return f"{mean:+.3f} nats ({low:+.3f} to {high:+.3f})"

@@ -75,7 +75,7 @@ def _page(findings: Findings, provenance: dict[str, Any], prompts: Sequence[Prom
         style=_asset("page.css"),
         finder=h(findings.finder),
         model=h(name or "unnamed model"),
-        verdict=h(findings.verdict),
+        verdict=sections.verdict(findings.verdict),
         badge=sections.badge(findings.verification),
         facts=sections.facts(findings, provenance, prompts),
         caveats=sections.sentences(findings.caveats, "The finder states no caveat."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from interp.report.text import h, label, number
 from probes.base import Prompt
 
 STATIC_ROWS = 50
+_LONG = 140  # characters of a heading that still reads well in large type
 _BADGES = {
     "verified": ("good", "✓"),
     "failed": ("bad", "✗"),
@@ -21,6 +23,14 @@ _BADGES = {
     "nothing to verify": ("open", "·"),
     "not run": ("open", "·"),
 }
+
+
+def verdict(text: str) -> str:
+    """The first sentence as the page's heading, the others as its lead: some finders need more than one."""
+    first, *others = re.split(r"(?<=[.!?])\s+(?=[A-Z])", text, maxsplit=1)
+    size = ' class="long"' if len(first) > _LONG else ""
+    lead = f'<p class="lead" dir="auto">{h(others[0])}</p>' if others else ""
+    return f'<h1{size} dir="auto">{h(first)}</h1>{lead}'
 
 
 def badge(check: Verification | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +34,7 @@ def browser() -> Iterator[Any]:
     if named is None:
         if os.environ.get("INTERP_NO_BROWSER") == "1":
             pytest.skip("no Chromium, and INTERP_NO_BROWSER=1")
-        pytest.fail(
-            "the report's tests need Chromium: install it, name it in CHROMIUM, or set INTERP_NO_BROWSER=1 to leave them out"
-        )
+        pytest.fail("the report's tests need Chromium: install it, name it in CHROMIUM, or set INTERP_NO_BROWSER=1")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -47,7 +45,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="package")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Pages on disk: ``plain`` (30 layers x 9 heads, 8 prompts of 512 tokens), ``small``, ``hostile`` and ``empty``."""
+    """Pages on disk: ``plain`` (30 layers x 9 heads, 8 prompts of 512 tokens), ``small``, ``hostile``, ``empty``."""
     folder = tmp_path_factory.mktemp("reports")
     made = {
         "plain": sample_findings.sample(),
@@ -62,28 +60,49 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return paths
 
 
-@pytest.fixture
-def opened(browser: Any, reports: dict[str, Path]) -> Iterator[Callable[..., Any]]:
-    """``opened(name, hash="", **context)`` -> a drawn page. After the test: no console error, no uncaught error, no network request."""
-    wrong: list[str] = []
-    contexts = []
+class Opened:
+    """Pages under watch: whatever they must not do is noted in `wrong`."""
 
-    def open_page(name: str, hash: str = "", **context: Any) -> Any:
-        contexts.append(
-            browser.new_context(viewport={"width": 1200, "height": 900}, reduced_motion="reduce", **context)
-        )
-        page = contexts[-1].new_page()
+    def __init__(self, browser: Any, reports: dict[str, Path]) -> None:
+        self.wrong: list[str] = []
+        self._browser, self._reports = browser, reports
+        self._kept: dict[str, Any] = {}
+
+    def __call__(self, name: str, fragment: str = "", fresh: bool = False, **context: Any) -> Any:
+        """The drawn page `name` at `fragment`: one opened before, unless `fresh` or a browser context is asked for."""
+        if name in self._kept and not fresh and not context:
+            page = self._kept[name]
+            page.mouse.move(5, 5)
+            page.evaluate("fragment => { location.hash = fragment; }", fragment)
+            page.wait_for_timeout(50)
+            return page
+        size = {"width": 1200, "height": 900}
+        page = self._browser.new_context(viewport=size, reduced_motion="reduce", **context).new_page()
         page.on(
-            "console", lambda message: message.type in ("error", "warning") and wrong.append(f"console: {message.text}")
+            "console", lambda said: said.type in ("error", "warning") and self.wrong.append(f"console: {said.text}")
         )
-        page.on("pageerror", lambda error: wrong.append(f"uncaught: {error}"))
-        page.on("dialog", lambda dialog: (wrong.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-        page.on("request", lambda request: request.url.startswith(LOCAL) or wrong.append(f"request: {request.url}"))
-        page.goto(reports[name].as_uri() + hash)
+        page.on("pageerror", lambda error: self.wrong.append(f"uncaught: {error}"))
+        page.on("dialog", self._dialog)
+        page.on("request", lambda sent: sent.url.startswith(LOCAL) or self.wrong.append(f"request: {sent.url}"))
+        page.goto(self._reports[name].as_uri() + fragment)
         page.wait_for_selector("body[data-ready=true]", timeout=60_000)
+        if not context:
+            self._kept[name] = page
         return page
 
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert not wrong, wrong
+    def _dialog(self, dialog: Any) -> None:
+        self.wrong.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
+
+@pytest.fixture(scope="package")
+def watched(browser: Any, reports: dict[str, Path]) -> Opened:
+    return Opened(browser, reports)
+
+
+@pytest.fixture
+def opened(watched: Opened) -> Iterator[Opened]:
+    """Opens pages; after the test: no console error or warning, no uncaught error, no dialog, no request elsewhere."""
+    watched.wrong.clear()
+    yield watched
+    assert not watched.wrong, watched.wrong

@@ -1,4 +1,4 @@
-"""The report without a browser: escaping, packing, reduction, figures, the notebook repr (the page in Chromium: tests/browser)."""
+"""The report without a browser: escaping, packing, reduction, figures, the notebook repr (Chromium: tests/browser)."""
 
 from __future__ import annotations
 
@@ -163,7 +163,9 @@ def test_the_page_is_one_offline_file_within_its_limit(sample: Any) -> None:
     assert 1_500_000 < len(page.encode()) < build.MAX_BYTES
 
     class Loads(html.parser.HTMLParser):
-        found: list[tuple[str, str | None]] = []
+        def __init__(self) -> None:
+            super().__init__()
+            self.found: list[tuple[str, str | None]] = []
 
         def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
             self.found += [
@@ -311,7 +313,8 @@ def test_the_check_in_words() -> None:
         "verified", "next-token loss, nats", "Cut.", 8, 0.8, 0.7, 0.9, 0.02, -0.01, 0.05, 0.78, 0.66, 0.88
     )
     assert check_sentence(check) == (
-        "Change in next-token loss: +0.800 nats [+0.700, +0.900] for what was found, +0.0200 nats [-0.0100, +0.0500] for matched controls; "
+        "Change in next-token loss: +0.800 nats [+0.700, +0.900] for what was found, "
+        "+0.0200 nats [-0.0100, +0.0500] for matched controls; "
         "difference +0.780 nats [+0.660, +0.880], over 8 prompts."
     )
     assert (

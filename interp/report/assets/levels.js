@@ -29,7 +29,7 @@ function startLevels() {
         type: "scatter", mode: "markers+text", name: plotText(name), x: own.map((g) => g.start), y: own.map((g) => g.life), customdata: own.map((g) => all.indexOf(g)),
         text: own.map((g) => (g.count > 1 ? String(g.count) : "")), textposition: "middle center", textfont: { color: "#fff", size: 12 },
         hovertext: own.map((g) => `${plotText(name)}: starts in layer ${g.start}, lasts ${plural(g.life, "layer")}<br>${plural(g.count, "row")}<br>${plotText(common(g))}`), hoverinfo: "text",
-        marker: { color: kindColour(name), symbol: kindSymbol(name) === "triangle-down" ? "circle" : kindSymbol(name), opacity: 0.9, size: own.map((g) => 12 + 26 * Math.sqrt(g.count / most)), line: { width: 1, color: theme().paper } },
+        marker: { color: kindColour(name), symbol: kindSymbol(name) === "triangle-down" ? "circle" : kindSymbol(name), opacity: 0.85, size: own.map((g) => 13 + 17 * Math.sqrt(g.count / most)), line: { width: 1, color: theme().paper } },
       };
     }),
     {

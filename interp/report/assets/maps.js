@@ -60,11 +60,12 @@ function drawMap() {
     });
     trace.x0 = (map.pool - 1) / 2;
     trace.dx = map.pool;
-    const marks = [...new Set(found.map((f) => f.kind))].map((kind) => {
+    const kinds = [...new Set(found.map((f) => f.kind))].sort((a, b) => kindIndex(a) - kindIndex(b));
+    const marks = kinds.map((kind, k) => { // a line of marks for each kind: neighbours of different kinds stay apart
       const own = found.filter((f) => f.kind === kind);
       return {
-        type: "scatter", mode: "markers", name: plotText(kind || "found"), x: own.map((f) => f.position), y: own.map(() => rows + 0.4), cliponaxis: false,
-        text: own.map((f) => plotText(f.text)), hoverinfo: "text", marker: { color: kindColour(kind), symbol: kindSymbol(kind), size: 9, line: { width: 1, color: theme().paper } },
+        type: "scatter", mode: "markers", name: plotText(kind || "found"), x: own.map((f) => f.position), y: own.map(() => rows + 0.3 + k * rows * 0.035), cliponaxis: false,
+        text: own.map((f) => plotText(f.text)), hoverinfo: "text", marker: { color: kindColour(kind), symbol: kindSymbol(kind), size: 8, line: { width: 1, color: theme().paper } },
       };
     });
     const at = byPosition ? chosenPosition() : null;
@@ -73,7 +74,7 @@ function drawMap() {
       height: Math.min(720, Math.max(280, 130 + rows * 11)), shapes: line, showlegend: marks.length > 0,
       legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" }, margin: { l: 56, r: 12, t: marks.length ? 40 : 12, b: 48 },
       xaxis: { title: titled(plotText(map.columnLabel)), showgrid: false, range: [-0.5 - 0.008 * columns * map.pool, columns * map.pool - 0.5] },
-      yaxis: { title: titled(plotText(map.rowLabel)), showgrid: false, range: [-0.5, rows + (marks.length ? 0.9 : -0.5)], ...steps(rows, 16) },
+      yaxis: { title: titled(plotText(map.rowLabel)), showgrid: false, range: [-0.5, marks.length ? rows + 0.5 + marks.length * rows * 0.035 : rows - 0.5], ...steps(rows, 16) },
     }];
   });
 }

@@ -1,0 +1,50 @@
+"""Wall time of the main job: `interp scan` on 8 prompts of 512 tokens, the model's loading included.
+
+python benchmarks/scan_time.py [--model smollm2-135m] [--prompts 8] [--length 512] [--runs 3]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import machine
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--prompts", type=int, default=8)
+    parser.add_argument("--length", type=int, default=512)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "scan_time.json")
+    arguments = parser.parse_args()
+    subprocess.run([sys.executable, "-m", "interp", "get", arguments.model], check=True, stdout=subprocess.DEVNULL)
+    times = []
+    for _ in range(arguments.runs):
+        with tempfile.TemporaryDirectory() as folder:
+            command = [sys.executable, "-m", "interp", "scan", "--model", arguments.model, "--find", "sinks"]
+            command += ["--limit", str(arguments.prompts), "--max-length", str(arguments.length)]
+            start = time.perf_counter()
+            subprocess.run([*command, "--out", f"{folder}/run", "--quiet"], check=True, stdout=subprocess.DEVNULL)
+            times.append(time.perf_counter() - start)
+            lengths = [
+                len(prompt["ids"]) for prompt in json.loads(Path(folder, "run", "run.json").read_text())["prompts"]
+            ]
+    facts = machine.machine()
+    result = {"model": arguments.model, "prompt_lengths": lengths, "seconds": times, "machine": facts}
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"{arguments.model}, prompts of {lengths} tokens, load and report included:")
+    print(f"median {statistics.median(times):.1f} s of {', '.join(f'{t:.1f}' for t in times)}")
+    print(machine.sentence(facts))
+
+
+if __name__ == "__main__":
+    main()

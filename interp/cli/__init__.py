@@ -7,7 +7,6 @@ or self-check failed, 130 interrupted and resumable.
 from __future__ import annotations
 
 import io
-import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -68,8 +67,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _fail(error, str(error), error.exit_code)
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
-        return _closed_pipe()
     except Exception as error:
         told = " ".join(str(error).split())[:400]
         return _fail(error, f"unexpected {type(error).__name__}: {told}\n--debug shows the traceback", FAILED)
@@ -82,12 +79,6 @@ def _fail(error: Exception, message: str, code: int) -> int:
     else:
         print("error: " + "\n".join(printable(line) for line in message.splitlines()), file=sys.stderr)
     return code
-
-
-def _closed_pipe() -> int:
-    """The reader of stdout went away (``interp ls models | head``): nobody is left to tell."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
 
 
 def main() -> NoReturn:

@@ -37,7 +37,7 @@ def _probes(incomplete: str) -> list[str]:
 def _models(incomplete: str) -> list[str]:
     from interp.models.catalog import entries
 
-    return [entry.alias for entry in entries() if entry.alias.startswith(incomplete.lower())]
+    return [entry.alias for entry in entries() if entry.alias.startswith(incomplete)]
 
 
 Debug = Annotated[

@@ -24,14 +24,13 @@ def outline(x: Any, load_options: dict[str, Any]) -> Any:
     if not isinstance(x, str | Path) or str(x).lower().endswith(".gguf"):
         return load(x, **load_options, check=False)
     folder = _folder(str(x))
-    return Model(
-        hf=_shapes(folder, bool(load_options.get("trust_remote_code"))),
-        tokenizer=_tokenizer(folder, bool(load_options.get("trust_remote_code"))),
-        name=str(x),
-        source=Source(kind="folder", requested=str(x), hash_weights=lambda: "", path=str(folder)),
-        bos=load_options.get("bos", "auto"),
-        chat=bool(load_options.get("chat")),
-    )
+    trust_remote_code = bool(load_options.get("trust_remote_code"))
+    tokenizer = _tokenizer(folder, trust_remote_code)
+    source = Source(
+        kind="folder", requested=str(x), hash_weights=lambda: "", tokenizer=tokenizer, path=str(folder)
+    )  # nothing is written, so nothing is hashed
+    bos, chat = load_options.get("bos", "auto"), bool(load_options.get("chat"))
+    return Model(_shapes(folder, trust_remote_code), tokenizer, str(x), source, bos, chat)
 
 
 def _folder(name: str) -> Path:

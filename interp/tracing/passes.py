@@ -13,7 +13,6 @@ from interp.errors import TraceError
 from interp.tracing.blocks import PassFrame
 from interp.tracing.statistics import Accumulator, Statistic
 
-
 CACHE_NAMES = ("cache", "past_key_values")  # transformers renamed the argument and the output field after 5.17
 
 

@@ -123,7 +123,7 @@ class Trace:
         Args:
             input_ids: ints [position] or [batch, position] (lists or tensors).
             attention_mask: [batch, position], 1 at real tokens.
-            cache: the KV cache of an earlier call (`interp.tracing.passes.cache_of` finds it in an output), to go on from.
+            cache: the KV cache of an earlier call, to go on from (`interp.tracing.passes.cache_of` finds it).
             kwargs: passed to the model (``use_cache`` is False unless given).
         """
         if self.stack is None:

@@ -5,6 +5,8 @@ float32 on the CPU; queries that are padding count nowhere. Positions are indice
 included. Layers a statistic was not asked for are NaN in its result.
 """
 
+from __future__ import annotations
+
 from interp.tracing.statistics.base import Accumulator, Statistic
 from interp.tracing.statistics.masses import MassOn, Offsets
 from interp.tracing.statistics.received import Received

@@ -12,7 +12,9 @@ from interp.errors import LoadError
 
 def is_bridge(x: Any) -> bool:
     """Whether ``x`` is a TransformerLens bridge (asked by class name, so that TransformerLens need not be imported)."""
-    return any(cls.__module__.startswith("transformer_lens") and cls.__name__ == "TransformerBridge" for cls in type(x).__mro__)
+    return any(
+        cls.__module__.startswith("transformer_lens") and cls.__name__ == "TransformerBridge" for cls in type(x).__mro__
+    )
 
 
 def unwrapped(bridge: Any) -> Any:
@@ -45,6 +47,11 @@ def _plain(module: nn.Module, seen: dict[int, nn.Module]) -> nn.Module:
     twin.__dict__["_modules"] = {
         name: None if child is None else _plain(child, seen) for name, child in module._modules.items()
     }
+    if (
+        isinstance(twin, nn.Linear) and "bias" in twin._buffers
+    ):  # zeros that a bridge gives an unembedding without a bias
+        del twin._buffers["bias"]
+        twin.register_parameter("bias", None)
     if "_hf_hook" not in twin.__dict__:
         twin.__dict__.pop("forward", None)  # some adapters patch it on the instance (Falcon)
     return twin

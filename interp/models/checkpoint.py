@@ -16,7 +16,14 @@ from interp.errors import LoadError
 
 SAFETENSORS, SAFETENSORS_INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt", "spiece.model")
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "vocab.json",
+    "vocab.txt",
+    "spiece.model",
+)
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,9 @@ def _config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
         if (folder / "adapter_config.json").is_file():
-            raise LoadError(f"{folder} holds an adapter (adapter_config.json), not a model: merge it into its base model first")
+            raise LoadError(
+                f"{folder} holds an adapter (adapter_config.json), not a model: merge it into its base model first"
+            )
         raise LoadError(f"{folder} is not a model folder: there is no config.json in it")
     config = read_json(path)
     if "model_type" not in config and not config.get("architectures"):
@@ -102,7 +111,11 @@ def _weights(folder: Path) -> tuple[tuple[Path, ...], bool]:
             return (folder / single,), pickled
         if (folder / index).is_file():
             return _shards(folder / index), pickled
-    others = sorted(path.name for suffix in ("*.safetensors", "*.gguf", "*.bin", "*.pt", "*.pth", "*.h5") for path in folder.glob(suffix))
+    others = sorted(
+        path.name
+        for suffix in ("*.safetensors", "*.gguf", "*.bin", "*.pt", "*.pth", "*.h5")
+        for path in folder.glob(suffix)
+    )
     found = f"; it holds {', '.join(others[:5])}" if others else ""
     hint = ", and a .gguf file is loaded by its own path" if any(name.endswith(".gguf") for name in others) else ""
     raise LoadError(f"{folder} has no weights: no {SAFETENSORS} and no {SAFETENSORS_INDEX}{found}{hint}")

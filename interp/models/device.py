@@ -19,7 +19,9 @@ def pick_device(device: str | torch.device) -> torch.device:
         LoadError: a device this machine does not have.
     """
     if str(device) == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
+        return torch.device(
+            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        )
     try:
         chosen = torch.device(device)
     except RuntimeError:
@@ -27,7 +29,9 @@ def pick_device(device: str | torch.device) -> torch.device:
     if chosen.type == "cuda":
         count = torch.cuda.device_count()
         if (chosen.index or 0) >= count:
-            raise LoadError(f"device {str(device)!r} is not there: this machine has {count} CUDA device(s); use --device auto")
+            raise LoadError(
+                f"device {str(device)!r} is not there: this machine has {count} CUDA device(s); use --device auto"
+            )
     elif chosen.type == "mps":
         if not torch.backends.mps.is_available():
             raise LoadError("device 'mps' is not there: no Apple GPU that torch can use; use --device auto")

@@ -35,7 +35,9 @@ class FirstPosition:
         if self.bos not in POLICIES:
             raise UsageError(f"bos must be one of {', '.join(POLICIES)}, not {self.bos!r}")
         if self.chat and not getattr(self.tokenizer, "chat_template", None):
-            raise LoadError("a chat template was asked for, but this tokenizer has none; leave chat off or give another tokenizer")
+            raise LoadError(
+                "a chat template was asked for, but this tokenizer has none; leave chat off or give another tokenizer"
+            )
         if self.bos == "add" and not self.own_prefix:
             self._bos  # raises here, at load, when there is nothing to add
 
@@ -61,7 +63,9 @@ class FirstPosition:
         for token, origin in named:
             if isinstance(token, int) and 0 <= token < len(self.tokenizer):
                 return token, origin
-        raise LoadError("--bos add: neither the tokenizer nor the model names a BOS, CLS or EOS token; use --bos auto or none")
+        raise LoadError(
+            "--bos add: neither the tokenizer nor the model names a BOS, CLS or EOS token; use --bos auto or none"
+        )
 
     def encode(self, text: str) -> list[int]:
         """Ids of ``text`` under the policy; may be empty when the text is."""
@@ -83,11 +87,13 @@ class FirstPosition:
         return ids if self._is_turn_marker(ids, token) else [token, *self._stripped(ids, token)]
 
     def _without_bos(self, ids: list[int]) -> list[int]:
+        token = getattr(self.tokenizer, "bos_token_id", None)
+        if token is not None and self._is_turn_marker(ids, token):
+            return ids
         prefix = list(self.own_prefix)
         if prefix and ids[: len(prefix)] == prefix:  # written out in the text or by the template
             ids = ids[len(prefix) :]
-        token = getattr(self.tokenizer, "bos_token_id", None)
-        return ids if token is None or self._is_turn_marker(ids, token) else self._stripped(ids, token)
+        return ids if token is None else self._stripped(ids, token)
 
     def _is_turn_marker(self, ids: Sequence[int], token: int) -> bool:
         """A template that opens every turn with the BOS token (ChatML in SmolLM2) already has it at the front, and needs it there."""

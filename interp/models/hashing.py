@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from interp.models.cache import cache_dir, write_whole
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 _CHUNK = 1 << 22
@@ -68,12 +69,26 @@ def weight_hash_of_module(module: nn.Module) -> str:
     import torch
 
     digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
+    for name in sorted(module.state_dict()):
+        tensor = _in_memory(module, name)
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
-        if tensor.numel() and tensor.device.type != "meta":
+        if tensor.numel():
             flat = tensor.detach().to("cpu").contiguous().reshape(-1).view(torch.uint8)
             digest.update(memoryview(flat.numpy()))
     return digest.hexdigest()
+
+
+def _in_memory(module: nn.Module, name: str) -> torch.Tensor:
+    """A parameter or buffer by its dotted name, fetched first when accelerate keeps it elsewhere."""
+    owner_name, _, leaf = name.rpartition(".")
+    owner = module.get_submodule(owner_name)
+    tensor = getattr(owner, leaf)
+    if tensor.device.type != "meta":
+        return tensor
+    from accelerate.utils import align_module_device
+
+    with align_module_device(owner, "cpu"):
+        return getattr(owner, leaf).detach().clone()
 
 
 def tokenizer_hash(tokenizer: Any) -> str | None:

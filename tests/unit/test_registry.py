@@ -122,3 +122,13 @@ def test_a_module_may_fill_its_own_lazy_entry(monkeypatch: pytest.MonkeyPatch) -
         pass
 
     assert isinstance(FINDERS.get("mine"), Mine)
+
+
+def test_the_public_api_is_what_it_says() -> None:
+    import interp
+
+    for name in interp.__all__:
+        assert getattr(interp, name) is not None
+    assert set(interp.__all__) <= set(dir(interp))
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = interp.nonsense

@@ -1,0 +1,191 @@
+"""What every registered finder keeps, by being registered (see `interp.finders.base`)."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import interp
+from interp.finders.base import Unit
+from interp.findings import Findings
+from interp.registry import FINDERS
+from interp.runs.run import state_of
+from interp.runs.settings import as_dict, describe, make_config
+from interp.runs.store import RunFolder, canonical, plain
+from probes.base import Prompt
+from tests.contracts.conftest import fingerprint
+
+LOOSE: dict[str, dict[str, Any]] = {"sinks": {"floor": 0.0, "multiple": 1.0, "norm": 0.0, "cosine": 0.2}}
+"""Settings under which random weights give a finding, so that the later phases have something to work on."""
+
+TEXT = "the cat sat on the mat and the dog ran to it. a red dog and a blue cat sat in it, and it was red. "
+
+
+@pytest.fixture(params=FINDERS.names())
+def finder(request: pytest.FixtureRequest) -> Any:
+    made = FINDERS.get(request.param)
+    assert made.name == request.param
+    return made
+
+
+@pytest.fixture
+def config(finder: Any) -> Any:
+    return make_config(finder.config_type, LOOSE.get(finder.name, {}), finder.name)
+
+
+@pytest.fixture
+def prompts(model: interp.Model) -> tuple[Prompt, ...]:
+    texts = {"first": TEXT, "second": "it was " + TEXT, "cut": TEXT * 3}
+    return tuple(model.encode(text, name=name, max_length=90) for name, text in texts.items())
+
+
+def _units(finder: Any, model: interp.Model, prompts: tuple[Prompt, ...], config: Any) -> list[Unit]:
+    return [finder.measure(model, prompt, config) for prompt in prompts]
+
+
+def _find(finder: Any, model: interp.Model, prompts: tuple[Prompt, ...], config: Any) -> Findings:
+    return finder.find(prompts, _units(finder, model, prompts, config), config, model.facts())
+
+
+def _same_unit(left: Unit, right: Unit) -> None:
+    assert left.arrays.keys() == right.arrays.keys()
+    for name, array in left.arrays.items():
+        np.testing.assert_array_equal(array, right.arrays[name])
+    assert canonical(left.facts) == canonical(right.facts)
+
+
+def test_its_module_reads_like_a_method_section(finder: Any) -> None:
+    """Title, citation, numbered steps (STYLE: how a finder should look)."""
+    told = sys.modules[type(finder).__module__].__doc__ or ""
+    assert told.strip().splitlines()[0].endswith(".")
+    assert re.search(r"arXiv|doi", told)
+    steps = re.findall(r"^(\d+)\.", told, re.MULTILINE)
+    assert len(steps) >= 3 and steps == [str(number) for number in range(1, len(steps) + 1)]
+
+
+def test_its_config_is_frozen_and_can_be_given_as_text(finder: Any) -> None:
+    default = finder.config_type()
+    assert dataclasses.is_dataclass(default)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(default, dataclasses.fields(default)[0].name, None)
+    assert describe(finder.config_type).keys() == as_dict(default).keys()
+    texts = {}
+    for name, value in as_dict(default).items():
+        texts[name] = ",".join(map(str, value)) if isinstance(value, list) else "none" if value is None else str(value)
+    assert make_config(finder.config_type, texts, finder.name) == default
+
+
+def test_measuring_is_repeatable_storable_and_leaves_the_model_alone(
+    finder: Any, config: Any, model: interp.Model, prompts: tuple[Prompt, ...], tmp_path: Path
+) -> None:
+    before = fingerprint(model.hf)
+    first, second = (finder.measure(model, prompts[0], config) for _ in range(2))
+    _same_unit(first, second)
+    assert fingerprint(model.hf) == before
+    folder = RunFolder(tmp_path / "run")
+    folder.prepare()
+    folder.put("a" * 64, first)
+    there, stored = folder.get("a" * 64)
+    assert there and stored is not None
+    _same_unit(first, stored)
+
+
+def test_finding_is_a_pure_function_of_stored_units(
+    finder: Any, config: Any, model: interp.Model, prompts: tuple[Prompt, ...], tmp_path: Path
+) -> None:
+    units = _units(finder, model, prompts, config)
+    untouched = copy.deepcopy(units)
+    folder = RunFolder(tmp_path / "run")
+    folder.prepare()
+    stored = [folder.put(str(number) * 64, unit) for number, unit in enumerate(units)]
+    fresh = finder.find(prompts, units, config, model.facts())
+    again = finder.find(prompts, stored, config, model.facts())
+    assert state_of(fresh) == state_of(again)
+    assert fresh.verdict == again.verdict
+    for unit, before in zip(units, untouched, strict=True):
+        _same_unit(unit, before)
+
+
+def test_findings_keep_their_own_schema(
+    finder: Any, config: Any, model: interp.Model, prompts: tuple[Prompt, ...]
+) -> None:
+    findings = _find(finder, model, prompts, config)
+    assert findings.finder == finder.name
+    assert list(findings.table.columns) == [column.name for column in findings.columns]
+    assert {name: str(kind) for name, kind in findings.table.dtypes.items()} == {
+        column.name: str(pd.api.types.pandas_dtype(column.dtype)) for column in findings.columns
+    }
+    for column in findings.columns:
+        assert column.label and len(column.help) > 10
+    assert findings.verdict.strip() and "\n" not in findings.verdict
+    assert not any(name.startswith("report.") for name in findings.arrays)
+    canonical(plain(findings.summary))
+    if "prompt" in findings.table.columns:
+        assert set(findings.table["prompt"]) <= {prompt.name for prompt in prompts}
+
+
+def test_what_was_cut_is_said(finder: Any, config: Any, model: interp.Model, prompts: tuple[Prompt, ...]) -> None:
+    assert prompts[-1].truncated
+    cut = _find(finder, model, prompts, config).caveats
+    whole = _find(finder, model, prompts[:-1], config).caveats
+    pattern = re.compile(r"\bcut\b|truncated")
+    assert any(pattern.search(caveat) for caveat in cut)
+    assert not any(pattern.search(caveat) for caveat in whole)
+
+
+def test_checking_changes_neither_findings_nor_model(
+    finder: Any, config: Any, model: interp.Model, prompts: tuple[Prompt, ...]
+) -> None:
+    findings = _find(finder, model, prompts, config)
+    before, state = fingerprint(model.hf), state_of(findings)
+    for index, prompt in enumerate(prompts):
+        first, second = (finder.check(model, prompt, index, findings, config) for _ in range(2))
+        assert (first is None) == (second is None)
+        if first is not None and second is not None:
+            _same_unit(first, second)
+    assert (fingerprint(model.hf), state_of(findings)) == (before, state)
+
+
+def test_few_prompts_verify_nothing(finder: Any, config: Any, model: interp.Model, prompts: tuple[Prompt, ...]) -> None:
+    """DESIGN decision 6: below a stated number of prompts there is no verdict, but the effect is shown."""
+    findings = _find(finder, model, prompts, config)
+    assert len(findings.table) > 0, "give the finder settings in LOOSE under which it finds something"
+    checks = [finder.check(model, prompt, index, findings, config) for index, prompt in enumerate(prompts)]
+    concluded = finder.conclude(findings, checks, config)
+    assert concluded.verification is not None
+    assert concluded.verification.verdict == "too few to say"
+    assert concluded.verification.effect is not None
+    assert concluded.verification.how and concluded.verification.metric
+
+
+def test_a_scan_of_it_can_be_opened_again(
+    finder: Any, config: Any, model: interp.Model, prompts: tuple[Prompt, ...], tmp_path: Path
+) -> None:
+    options = {"find": finder.name, "prompts": prompts, "config": config, "progress": False}
+    first = interp.scan(model, out=tmp_path / "run", **options)
+    again = interp.open_run(tmp_path / "run")
+    pd.testing.assert_frame_equal(again.table, first.table)
+    assert again.findings.verification == first.findings.verification
+    assert again.findings.summary == first.findings.summary
+    assert again.html() == first.html() == (tmp_path / "run/report.html").read_text(encoding="utf-8")
+    assert again._repr_html_() == first._repr_html_()
+    resumed = interp.scan(model, out=tmp_path / "run", **options)
+    assert resumed.provenance["units"]["measured"] == {}
+    pd.testing.assert_frame_equal(resumed.table, first.table)
+
+
+def test_the_shortest_prompt_is_no_accident(finder: Any, model: interp.Model) -> None:
+    """Two tokens, default settings: findings or none, but no crash and a sentence."""
+    config = finder.config_type()
+    prompt = Prompt("short", "", (1, 5), model.decode_tokens((1, 5)))
+    findings = _find(finder, model, (prompt,), config)
+    checked = finder.check(model, prompt, 0, findings, config)
+    assert finder.conclude(findings, [checked], config).verdict.strip()

@@ -1,0 +1,78 @@
+"""What every registered intervention keeps, by being registered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+import interp
+from interp.registry import INTERVENTIONS
+from tests.contracts.conftest import fingerprint
+
+IDS = [[1, 9, 8, 9, 30, 31, 9, 8], [1, 30, 31, 32, 30, 31, 50, 51]]
+HEADS = [(0, 1), (1, 0)]
+
+Make = Callable[[Any, interp.Model], Any]
+EXAMPLES: dict[str, Make] = {
+    "zero-heads": lambda cls, model: cls(HEADS),
+    "mean-heads": lambda cls, model: cls({head: torch.full((model.d_head,), 0.3) for head in HEADS}),
+    "cut-keys": lambda cls, model: cls([0, 2]),
+}
+"""One that must change what the model computes. An intervention without a line here is made without arguments."""
+
+NOTHING: dict[str, Make] = {
+    "zero-heads": lambda cls, model: cls([]),
+    "mean-heads": lambda cls, model: cls({}),
+    "cut-keys": lambda cls, model: cls([]),
+}
+"""One that is asked for nothing, for those that can be."""
+
+
+def _make(name: str, model: interp.Model) -> Any:
+    return EXAMPLES.get(name, lambda cls, model: cls())(INTERVENTIONS.get(name), model)
+
+
+def _logits(model: interp.Model, *edits: Any, block_rows: int | None = None) -> torch.Tensor:
+    with interp.trace(model, edit=list(edits), block_rows=block_rows) as t:
+        return t.run(IDS).logits
+
+
+@pytest.mark.parametrize("name", INTERVENTIONS.names())
+def test_it_changes_what_the_model_computes(model: interp.Model, name: str) -> None:
+    assert (_logits(model, _make(name, model)) - _logits(model)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("name", INTERVENTIONS.names())
+def test_it_leaves_the_model_as_it_was(model: interp.Model, name: str) -> None:
+    before, own = fingerprint(model.hf), _logits(model)
+    _logits(model, _make(name, model))
+    assert fingerprint(model.hf) == before
+    torch.testing.assert_close(_logits(model), own, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("name", INTERVENTIONS.names())
+def test_it_does_the_same_every_time(model: interp.Model, name: str) -> None:
+    """Also whatever the size of the blocks it is handed."""
+    edit = _make(name, model)
+    first = _logits(model, edit)
+    torch.testing.assert_close(_logits(model, edit), first, atol=0, rtol=0)
+    torch.testing.assert_close(_logits(model, edit, block_rows=3), first, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", INTERVENTIONS.names())
+def test_it_says_where_it_acts(model: interp.Model, name: str) -> None:
+    edit = _make(name, model)
+    assert hasattr(edit, "rows") != hasattr(edit, "sites")
+    if hasattr(edit, "sites"):
+        assert model.sites.expand(edit.sites)
+    else:
+        assert edit.layers is None or set(edit.layers) <= set(range(model.n_layers))
+
+
+@pytest.mark.parametrize("name", NOTHING)
+def test_asked_for_nothing_it_does_nothing(model: interp.Model, name: str) -> None:
+    edit = NOTHING[name](INTERVENTIONS.get(name), model)
+    torch.testing.assert_close(_logits(model, edit), _logits(model), atol=1e-5, rtol=1e-5)

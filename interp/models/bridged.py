@@ -18,18 +18,19 @@ def is_bridge(x: Any) -> bool:
 
 
 def unwrapped(bridge: Any) -> Any:
-    """The Hugging Face model inside a bridge, as it was before: the same parameters (shared, not copied) in plain modules.
+    """The Hugging Face model inside a bridge, as it was before: the same parameters (shared, not copied) in plain
+    modules.
 
-    A bridge puts its own components in place of the model's modules; here the module tree is rebuilt without them, and the
-    bridge is left as it is.
+    A bridge puts its own components in place of the model's modules; here the module tree is rebuilt without them, and
+    the bridge is left as it is.
 
     Raises:
         LoadError: the bridge has rewritten its weights (compatibility mode), so there is no original model to take out.
     """
     if getattr(bridge, "compatibility_mode", False):
         raise LoadError(
-            "this TransformerBridge is in compatibility mode: its weights were folded and centred, so it no longer is the "
-            "original model; give a bridge without enable_compatibility_mode(), or the Hugging Face model"
+            "this TransformerBridge is in compatibility mode: its weights were folded and centred, so it is no "
+            "longer the original model; give a bridge without enable_compatibility_mode(), or the Hugging Face model"
         )
     return _plain(bridge.original_model, {})
 
@@ -60,7 +61,8 @@ def _plain(module: nn.Module, seen: dict[int, nn.Module]) -> nn.Module:
 def bridged(hf: Any, tokenizer: Any) -> Any:
     """A ``TransformerBridge`` over a deep copy of ``hf``, with a copy of ``tokenizer`` (or None) as its tokenizer.
 
-    The tokenizer is set afterwards, because building with one makes TransformerLens load it again by name, from the hub if need be.
+    The tokenizer is set afterwards, because building with one makes TransformerLens load it again by name, from the hub
+    if need be.
     """
     from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module, detect_tokenizer_bos_eos
 

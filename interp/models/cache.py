@@ -1,8 +1,8 @@
 """The user's cache: where it is, and how things get into it whole or not at all.
 
-Every entry is built in a scratch folder beside its final place and renamed into it in one step, so an interrupted process leaves
-nothing that a later one could take for finished. The lock only spares two processes the same work; the rename is what keeps
-them correct.
+Every entry is built in a scratch folder beside its final place and renamed into it in one step, so an interrupted
+process leaves nothing that a later one could take for finished. The lock only spares two processes the same work; the
+rename is what keeps them correct.
 """
 
 from __future__ import annotations

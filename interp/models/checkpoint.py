@@ -1,7 +1,8 @@
 """Look at a checkpoint folder before anything in it is loaded: is it whole, is it safe, is it a model we can read?
 
-transformers reports broken files in many ways, some of them long and some (missing weights) only as a log line next to a model
-with random parameters. Everything that can be seen from names, sizes and headers is checked here and told in one line.
+transformers reports broken files in many ways, some of them long and some (missing weights) only as a log line next to
+a model with random parameters. Everything that can be seen from names, sizes and headers is checked here and told in
+one line.
 """
 
 from __future__ import annotations
@@ -94,7 +95,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def needs_remote_code(config: dict[str, Any], where: str, trust_remote_code: bool) -> None:
-    """Refuse a model whose class comes as Python code beside the weights, unless allowed. Types transformers has itself pass."""
+    """Refuse a model whose class comes as Python code beside the weights, unless allowed. Types transformers has itself
+    pass."""
     from transformers import CONFIG_MAPPING
 
     if config.get("auto_map") and config.get("model_type") not in CONFIG_MAPPING and not trust_remote_code:
@@ -136,7 +138,8 @@ def _shards(index: Path) -> tuple[Path, ...]:
 
 
 def check_safetensors(path: Path) -> None:
-    """Check a safetensors file's header against its size (format: 8-byte little-endian header length, JSON header, data).
+    """Check a safetensors file's header against its size (format: 8-byte little-endian header length, JSON header,
+    data).
 
     Raises:
         LoadError: truncated, longer than its header says, or not safetensors at all.

@@ -41,7 +41,8 @@ def pick_device(device: str | torch.device) -> torch.device:
 
 
 def pick_dtype(dtype: str | torch.dtype | None, device: torch.device) -> Any:
-    """A torch dtype, or ``"auto"`` for the checkpoint's own. None: float32 on the CPU, the checkpoint's own elsewhere."""
+    """A torch dtype, or ``"auto"`` for the checkpoint's own. None: float32 on the CPU, the checkpoint's own
+    elsewhere."""
     if dtype is None:
         return torch.float32 if device.type == "cpu" else "auto"
     if dtype == "auto":

@@ -1,4 +1,5 @@
-"""Display strings for single tokens: what each id stands for in the text, also where it is only a part of a character."""
+"""Display strings for single tokens: what each id stands for in the text, also where it is only a part of a
+character."""
 
 from __future__ import annotations
 
@@ -11,8 +12,9 @@ from typing import Any
 class TokenDisplay:
     """Turns ids into strings, one a token, for one tokenizer. The strings are untrusted text.
 
-    Byte-level pieces become the text of their bytes, bytes that are not UTF-8 on their own become ``<0xE2>``; a SentencePiece
-    space becomes a space; special tokens are shown as they are spelled; an id without a token becomes ``<id 7>``.
+    Byte-level pieces become the text of their bytes, bytes that are not UTF-8 on their own become ``<0xE2>``; a
+    SentencePiece space becomes a space; special tokens are shown as they are spelled; an id without a token becomes
+    ``<id 7>``.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -48,8 +50,8 @@ def _decoder_types(tokenizer: Any) -> set[str]:
 
 @cache
 def _byte_of() -> dict[str, int]:
-    """The printable stand-in of every byte in GPT-2's byte-level vocabulary: printable Latin-1 bytes stand for themselves, the
-    others are numbered from U+0100 in order (Radford et al. 2019, released encoder)."""
+    """The printable stand-in of every byte in GPT-2's byte-level vocabulary: printable Latin-1 bytes stand for
+    themselves, the others are numbered from U+0100 in order (Radford et al. 2019, released encoder)."""
     printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = [byte for byte in range(256) if byte not in printable]
     return {chr(byte): byte for byte in printable} | {chr(0x100 + rank): byte for rank, byte in enumerate(others)}

@@ -38,8 +38,8 @@ class FirstPosition:
             raise LoadError(
                 "a chat template was asked for, but this tokenizer has none; leave chat off or give another tokenizer"
             )
-        if self.bos == "add" and not self.own_prefix:
-            self._bos  # raises here, at load, when there is nothing to add
+        if self.bos == "add" and (self.chat or not self.own_prefix):
+            self.added_token()  # tells at load when there is nothing to add
 
     @cached_property
     def own_prefix(self) -> tuple[int, ...]:
@@ -51,9 +51,12 @@ class FirstPosition:
                 return tuple(full[:start])
         return ()
 
-    @cached_property
-    def _bos(self) -> tuple[int, str]:
-        """(id, where it is from): the tokenizer's BOS, else its CLS, else the model config's BOS, else the tokenizer's EOS."""
+    def added_token(self) -> tuple[int, str]:
+        """What `add` adds, and where it is from: the tokenizer's BOS, its CLS, the config's BOS, the tokenizer's EOS.
+
+        Raises:
+            LoadError: none of them is there.
+        """
         named = [
             (getattr(self.tokenizer, "bos_token_id", None), "the tokenizer's BOS"),
             (getattr(self.tokenizer, "cls_token_id", None), "the tokenizer's CLS, as it has no BOS"),
@@ -83,7 +86,7 @@ class FirstPosition:
         if self.own_prefix and not self.chat:
             front = list(self.own_prefix)
             return front + self._stripped(ids[len(front) :], front[-1])
-        token = self._bos[0]
+        token = self.added_token()[0]
         return ids if self._is_turn_marker(ids, token) else [token, *self._stripped(ids, token)]
 
     def _without_bos(self, ids: list[int]) -> list[int]:
@@ -96,7 +99,8 @@ class FirstPosition:
         return ids if token is None else self._stripped(ids, token)
 
     def _is_turn_marker(self, ids: Sequence[int], token: int) -> bool:
-        """A template that opens every turn with the BOS token (ChatML in SmolLM2) already has it at the front, and needs it there."""
+        """A template that opens every turn with the BOS token (ChatML in SmolLM2) already has it at the front, and
+        needs it there."""
         return self.chat and bool(ids) and ids[0] == token and token in ids[1:]
 
     @staticmethod
@@ -120,5 +124,5 @@ class FirstPosition:
             return f"{show([first])[0]!r} (id {first}, added by the tokenizer itself, {policy})"
         if self.bos == "auto":
             return f"the text's first token (this tokenizer adds no BOS, {policy})"
-        token, origin = self._bos
+        token, origin = self.added_token()
         return f"{show([token])[0]!r} (id {token}, {origin}, added: {policy})"

@@ -10,8 +10,9 @@ from interp.models.hashing import sha256_file
 from interp.models.loading_report import check_complete
 from interp.models.quiet import quiet
 
-# Pre-tokenizers that a GGUF file names in `tokenizer.ggml.pre` and that transformers does not restore. SmolLM and SmolLM2 split
-# every digit off before the byte-level split (llama.cpp, src/llama-vocab.cpp, LLAMA_VOCAB_PRE_TYPE_SMOLLM).
+# Pre-tokenizers that a GGUF file names in `tokenizer.ggml.pre` and that transformers does not restore. SmolLM and
+# SmolLM2 split every digit off before the byte-level split (llama.cpp, src/llama-vocab.cpp,
+# LLAMA_VOCAB_PRE_TYPE_SMOLLM).
 _SPLIT_DIGITS_FIRST = frozenset({"smollm"})
 
 
@@ -53,14 +54,17 @@ def gguf_tokenizer(path: Path) -> Any:
 
 
 def gguf_model(path: Path, dtype: Any, placement: Any = None) -> tuple[Any, dict[str, Any]]:
-    """The dequantised model inside a GGUF file, as an ordinary unquantised model that can be saved, and its loading report."""
+    """The dequantised model inside a GGUF file, as an ordinary unquantised model that can be saved, and its loading
+    report."""
     from transformers import AutoModelForCausalLM
 
     options = {} if placement is None else {"device_map": placement}
-    model, info = AutoModelForCausalLM.from_pretrained(
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
         str(path.parent), gguf_file=path.name, dtype=dtype, output_loading_info=True, **options
     )
-    # What transformers leaves behind describes the file, not the float weights now in memory, and makes save_pretrained refuse.
+    model, info = loaded
+    # What transformers leaves behind describes the file, not the float weights now in memory, and makes save_pretrained
+    # refuse.
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     model.is_quantized = False
@@ -87,8 +91,9 @@ def convert_gguf(path: Path, target: Path, name: str) -> str:
 
 
 def _make_quick(folder: Path, tokenizer: Any) -> None:
-    """Save the fast tokenizer without indentation and under the generic class, which reads it as it is. The family's own class
-    would rebuild the same tokenizer from a vocabulary parsed several times over (seconds, for Gemma's 262,144 pieces)."""
+    """Save the fast tokenizer without indentation and under the generic class, which reads it as it is. The family's
+    own class would rebuild the same tokenizer from a vocabulary parsed several times over (seconds, for Gemma's 262,144
+    pieces)."""
     tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
     path = folder / "tokenizer_config.json"
     settings = json.loads(path.read_text(encoding="utf-8"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterable
@@ -43,15 +44,14 @@ def remembered_sha256(path: Path) -> str:
     except (OSError, ValueError, KeyError, TypeError):
         pass
     digest = sha256_file(real)
-    try:
+    with contextlib.suppress(OSError):
         write_whole(note, json.dumps({"stamp": stamp, "sha256": digest}))
-    except OSError:
-        pass
     return digest
 
 
 def weight_hash_of_files(paths: Iterable[Path]) -> str:
-    """One hash for a checkpoint: the file's own SHA-256 for one file, a hash over (name, SHA-256) in name order for shards."""
+    """One hash for a checkpoint: the file's own SHA-256 for one file, a hash over (name, SHA-256) in name order for
+    shards."""
     files = sorted(paths, key=lambda path: path.name)
     if len(files) == 1:
         return remembered_sha256(files[0])
@@ -74,7 +74,7 @@ def weight_hash_of_module(module: nn.Module) -> str:
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
         if tensor.numel():
             flat = tensor.detach().to("cpu").contiguous().reshape(-1).view(torch.uint8)
-            digest.update(memoryview(flat.numpy()))
+            digest.update(flat.numpy().data)
     return digest.hexdigest()
 
 
@@ -85,14 +85,16 @@ def _in_memory(module: nn.Module, name: str) -> torch.Tensor:
     tensor = getattr(owner, leaf)
     if tensor.device.type != "meta":
         return tensor
+    import torch
     from accelerate.utils import align_module_device
 
-    with align_module_device(owner, "cpu"):
+    with align_module_device(owner, torch.device("cpu")):
         return getattr(owner, leaf).detach().clone()
 
 
 def tokenizer_hash(tokenizer: Any) -> str | None:
-    """Hash of the fast tokenizer's own serialisation (vocabulary, merges, normalisers, added tokens); None without a tokenizer.
+    """Hash of the fast tokenizer's own serialisation (vocabulary, merges, normalisers, added tokens); None without a
+    tokenizer.
 
     Truncation and padding are call-time state of the object, not part of its identity, and are left out.
     """

@@ -1,4 +1,5 @@
-"""A hub id becomes a local folder: what the local hub cache has is used first, the hub is asked only for what it lacks."""
+"""A hub id becomes a local folder: what the local hub cache has is used first, the hub is asked only for what it
+lacks."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ from interp.models.loading_report import one_line
 from interp.models.offline import hub_cache_dir, offline_summary
 from interp.models.quiet import quiet
 
-# Everything beside the weights that a config, tokenizer or chat template may be in; weights are chosen from the file list.
+# Everything beside the weights that a config, tokenizer or chat template may be in; weights are chosen from the file
+# list.
 _SIDE_FILES = (".json", ".jinja", ".model", ".txt", ".tiktoken")
 _OTHER_FORMATS = ("consolidated", "original", "flax_model", "tf_model", "rust_model")
 
@@ -34,8 +36,9 @@ def hub_folder(hub_id: str, revision: str | None, *, allow_pickle: bool, trust_r
         Exception
     ) as error:  # huggingface_hub and its HTTP client raise many kinds: offline, gated, not found, disk full
         raise LoadError(
-            f"{hub_id}{f'@{revision}' if revision else ''}: not complete in the local hub cache ({hub_cache_dir()}), and the hub "
-            f"did not give it: {one_line(error, 200)}{suggest(hub_id.rsplit('/', 1)[-1])}. {offline_summary()}"
+            f"{hub_id}{f'@{revision}' if revision else ''}: not complete in the local hub cache ({hub_cache_dir()}), "
+            f"and the hub did not give it: {one_line(error, 200)}{suggest(hub_id.rsplit('/', 1)[-1])}. "
+            f"{offline_summary()}"
         ) from None
     assert folder is not None
     return folder, folder.name

@@ -71,13 +71,13 @@ def load(
     """Load a causal language model.
 
     Args:
-        x: an alias of the catalog (any letter case), a packaged model, a hub id with optional ``@revision``, a local folder, a
-            ``.gguf`` file, a Hugging Face model object, a TransformerLens ``TransformerBridge``, or a `Model` (returned as it
-            is). A name of the catalog wins over a folder of that name; write ``./name`` for the folder.
+        x: an alias of the catalog (any letter case), a packaged model, a hub id with optional ``@revision``, a local
+            folder, a ``.gguf`` file, a Hugging Face model object, a TransformerLens ``TransformerBridge``, or a `Model`
+            (returned as it is). A name of the catalog wins over a folder of that name; write ``./name`` for the folder.
         tokenizer: tokenizer object, or a folder or hub id to read it from; None takes the model's own.
         device: ``auto`` (CUDA, then MPS, then CPU), ``cpu``, ``cuda[:i]``, ``mps``. Objects stay where they are.
-        dtype: ``float32``, ``bfloat16``, ``float16``, ``auto`` (as stored) or a torch dtype; None is float32 on the CPU and
-            ``auto`` elsewhere. Objects stay as they are.
+        dtype: ``float32``, ``bfloat16``, ``float16``, ``auto`` (as stored) or a torch dtype; None is float32 on the CPU
+            and ``auto`` elsewhere. Objects stay as they are.
         device_map: ``auto`` or a dict, for models over several devices (Hugging Face accelerate).
         bos: what stands at position 0, see `interp.models.first_position`.
         chat: put every text into the model's chat template.
@@ -131,8 +131,8 @@ def _same_policy(model: Model, tokenizer: Any, bos: str, chat: bool) -> None:
     """A loaded model keeps its policies; asking for others must not pass unnoticed."""
     if tokenizer is not None or bos not in ("auto", model.bos) or (chat and not model.chat):
         raise UsageError(
-            f"{model.name} is loaded already, with bos={model.bos!r} and chat={model.chat}; for another tokenizer, bos or chat "
-            "load it again, or use dataclasses.replace(model, bos=..., chat=...)"
+            f"{model.name} is loaded already, with bos={model.bos!r} and chat={model.chat}; for another tokenizer, "
+            "bos or chat load it again, or use dataclasses.replace(model, bos=..., chat=...)"
         )
 
 
@@ -162,8 +162,8 @@ def _from_name(name: str, options: Options) -> Loaded:
         return _from_hub(hub["id"], hub["revision"] or options.revision, options)
     if alias and not name.startswith((".", "~")):
         raise UsageError(
-            f"{name!r} is neither a model of the catalog{catalog.suggest(alias['alias'])}, nor a folder here, nor a hub id "
-            "(owner/name); `interp ls models` lists the catalog"
+            f"{name!r} is neither a model of the catalog{catalog.suggest(alias['alias'])}, nor a folder here, nor a "
+            "hub id (owner/name); `interp ls models` lists the catalog"
         )
     raise LoadError(f"there is no model folder or .gguf file at {name}")
 
@@ -253,8 +253,8 @@ def _from_object(x: Any, options: Options) -> Loaded:
         hf, kind, tokenizer = x, "object", None
     else:
         raise UsageError(
-            f"cannot load a {type(x).__module__}.{type(x).__qualname__}: give a name, a folder, a .gguf file, a transformers "
-            "model or a TransformerBridge"
+            f"cannot load a {type(x).__module__}.{type(x).__qualname__}: give a name, a folder, a .gguf file, a "
+            "transformers model or a TransformerBridge"
         )
     _refuse_object(hf)
     name = str(getattr(hf.config, "_name_or_path", "") or type(hf).__name__)

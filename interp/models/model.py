@@ -130,9 +130,13 @@ class Model:
         return int(getattr(self.config, "head_dim", None) or self.d_model // self.n_heads)
 
     @property
+    def _embedding(self) -> Any:
+        return self.hf.get_input_embeddings()
+
+    @property
     def vocab_size(self) -> int:
         """Rows of the embedding matrix: ids from 0 to this, exclusive, can be fed."""
-        return int(self.hf.get_input_embeddings().weight.shape[0])
+        return int(self._embedding.weight.shape[0])
 
     @property
     def max_positions(self) -> int | None:
@@ -151,10 +155,8 @@ class Model:
     @property
     def device(self) -> torch.device:
         """Where input ids go."""
-        embedding = self.hf.get_input_embeddings()
-        if embedding.weight.device.type != "meta":
-            return embedding.weight.device
-        return torch.device(getattr(embedding, "_hf_hook").execution_device)  # offloaded by accelerate
+        device = self._embedding.weight.device
+        return device if device.type != "meta" else torch.device(self._embedding._hf_hook.execution_device)  # offloaded
 
     @property
     def dtype(self) -> torch.dtype:
@@ -190,7 +192,8 @@ class Model:
             raise UsageError(f"prompt {name!r} is empty: {len(text)} characters give no token ({self.position0})")
         if self.max_positions is not None and len(ids) > self.max_positions:
             raise UsageError(
-                f"prompt {name!r} has {len(ids)} tokens, {self.name} takes {self.max_positions}; set a maximum length up to that"
+                f"prompt {name!r} has {len(ids)} tokens, {self.name} takes {self.max_positions}; "
+                "set a maximum length up to that"
             )
         if max(ids) >= self.vocab_size:
             raise LoadError(

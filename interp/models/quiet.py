@@ -1,4 +1,5 @@
-"""Silence what transformers and huggingface_hub write while they load, for the length of a block, and put everything back."""
+"""Silence what transformers and huggingface_hub write while they load, for the length of a block, and put everything
+back."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from collections.abc import Iterator
 def quiet() -> Iterator[None]:
     """Errors still raise; what they say is taken from the exception, not from the log.
 
-    Progress bars write to whatever ``sys.stderr`` is when they start, log handlers to what it was when they were made: hence both.
+    Progress bars write to whatever ``sys.stderr`` is when they start, log handlers to what it was when they were made:
+    hence both.
     """
     loggers = [logging.getLogger(name) for name in ("transformers", "huggingface_hub")]
     before = [logger.level for logger in loggers]

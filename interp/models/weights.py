@@ -16,7 +16,8 @@ def read_checkpoint(checkpoint: Checkpoint, *, dtype: Any, placement: Any, trust
     """Load the weights of a checkpoint folder.
 
     Raises:
-        LoadError: not a causal language model, weights that do not fit the config, or whatever transformers could not read.
+        LoadError: not a causal language model, weights that do not fit the config, or whatever transformers could not
+        read.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -30,18 +31,19 @@ def read_checkpoint(checkpoint: Checkpoint, *, dtype: Any, placement: Any, trust
     options: dict[str, Any] = {} if placement is None else {"device_map": placement}
     try:
         with quiet():
-            model, info = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 folder,
                 config=config,
                 dtype=dtype,
                 use_safetensors=not checkpoint.pickled,
                 trust_remote_code=trust_remote_code,
                 output_loading_info=True,
-                ignore_mismatched_sizes=True,  # so that `check_complete` can name them; nothing mismatched is let through
+                ignore_mismatched_sizes=True,  # so that `check_complete` can name them; none is let through
                 **options,
             )
     except Exception as error:  # as above
         raise LoadError(f"{folder} could not be loaded: {one_line(error)}") from None
+    model, info = loaded
     check_complete(info, folder)
     return model.eval()
 

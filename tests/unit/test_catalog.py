@@ -13,10 +13,40 @@ from interp.models import catalog, offline
 from interp.models.packages import LAYOUT, META, PACKAGED
 
 FAMILIES = (
-    "Qwen2, Qwen2.5, Qwen2.5-Math, Qwen3, Qwen3-MoE, QwQ, DeepSeek-R1-Distill, Llama 2, Llama 3, Llama 3.1, Llama 3.2, Llama 3.3, "
-    "CodeLlama, Phi-3, Phi-4, Mistral, Mathstral, Ministral, Mixtral, gpt-oss, GPT-2, Pythia, OPT, Gemma 2, Gemma 3, OLMo 2, "
-    "OLMo 3, SmolLM2, SmolLM3, Yi, Falcon, GLM-4, Granite"
-).split(", ")
+    "Qwen2",
+    "Qwen2.5",
+    "Qwen2.5-Math",
+    "Qwen3",
+    "Qwen3-MoE",
+    "QwQ",
+    "DeepSeek-R1-Distill",
+    "Llama 2",
+    "Llama 3",
+    "Llama 3.1",
+    "Llama 3.2",
+    "Llama 3.3",
+    "CodeLlama",
+    "Phi-3",
+    "Phi-4",
+    "Mistral",
+    "Mathstral",
+    "Ministral",
+    "Mixtral",
+    "gpt-oss",
+    "GPT-2",
+    "Pythia",
+    "OPT",
+    "Gemma 2",
+    "Gemma 3",
+    "OLMo 2",
+    "OLMo 3",
+    "SmolLM2",
+    "SmolLM3",
+    "Yi",
+    "Falcon",
+    "GLM-4",
+    "Granite",
+)
 
 
 def test_aliases_are_unique_in_any_letter_case() -> None:
@@ -124,8 +154,9 @@ def test_hub_cache_is_where_huggingface_hub_puts_it(
 
 def test_listing_models_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from interp.models import catalog, offline; [offline.on_this_machine(e) for e in catalog.entries()];"
-        "print(sorted({'torch', 'transformers', 'pandas', 'huggingface_hub'} & set(sys.modules)))"
+        "import sys; from interp.models import catalog, offline\n"
+        "[offline.on_this_machine(e) for e in catalog.entries()]"
+        "\nprint(sorted({'torch', 'transformers', 'pandas', 'huggingface_hub'} & set(sys.modules)))"
     )
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

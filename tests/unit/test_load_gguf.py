@@ -1,4 +1,5 @@
-"""GGUF files, written here with the `gguf` package: what they hold is what is loaded; broken ones are refused in one line."""
+"""GGUF files, written here with the `gguf` package: what they hold is what is loaded; broken ones are refused in one
+line."""
 
 from __future__ import annotations
 
@@ -112,7 +113,8 @@ def test_converted_copy_is_bit_equal(tmp_path: Path) -> None:
 
 
 def test_digits_are_split_off_where_the_file_says_so(tmp_path: Path) -> None:
-    """transformers drops `tokenizer.ggml.pre`; SmolLM2's splits digits before anything else, which shows at runs of spaces."""
+    """transformers drops `tokenizer.ggml.pre`; SmolLM2's splits digits before anything else, which shows at runs of
+    spaces."""
     write(tmp_path / "m.gguf", pre="smollm")
     assert read_header(tmp_path / "m.gguf")["tokenizer.ggml.pre"] == "smollm"
     tokenizer = load(tmp_path / "m.gguf", device="cpu", check=False).tokenizer
@@ -162,5 +164,5 @@ def test_folder_with_a_gguf_file_only(tmp_path: Path) -> None:
 
 
 def test_revision_of_a_file(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="makes sense for a hub model only"):
+    with pytest.raises(UsageError, match=r"makes sense for a hub model only"):
         load(tmp_path / "m.gguf", revision="main", check=False)

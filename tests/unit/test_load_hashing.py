@@ -1,4 +1,5 @@
-"""Hashes: the same for the same content, another for any change, and not computed twice for a file that did not change."""
+"""Hashes: the same for the same content, another for any change, and not computed twice for a file that did not
+change."""
 
 from __future__ import annotations
 

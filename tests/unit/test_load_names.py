@@ -12,8 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig
 
-from interp.errors import InterpError, LoadError, SelfCheckError, UsageError
-from interp.models import hub
+from interp.errors import LoadError, SelfCheckError, UsageError
 from interp.models.load import load
 from interp.models.model import Model
 from interp.models.self_check import SelfCheck
@@ -172,7 +171,7 @@ def test_weights_that_do_not_belong(folder: Path) -> None:
     assert "tensors in the weight files are not in the model, e.g. model.layers.2" in failure(folder)
     edit(folder / "config.json", num_hidden_layers=3, intermediate_size=64)
     assert (
-        "have another shape than the config says, e.g. model.layers.0.mlp.down_proj.weight ([32, 48], should be [32, 64])"
+        "another shape than the config says, e.g. model.layers.0.mlp.down_proj.weight ([32, 48], should be [32, 64])"
         in (failure(folder))
     )
 
@@ -260,127 +259,19 @@ def test_self_check_is_run_and_heeded(whole: Path, monkeypatch: pytest.MonkeyPat
     assert load(whole, device="cpu").name == "whole"
     failed = SelfCheck(False, 1.0, 1.0, 1.0, "streamed", ("its logits are off",))
     monkeypatch.setattr("interp.models.self_check.self_check", lambda model: failed)
-    with pytest.raises(SelfCheckError, match="whole: the self-check failed .its logits are off."):
+    with pytest.raises(SelfCheckError, match=r"whole: the self-check failed .its logits are off."):
         load(whole, device="cpu")
     assert load(whole, device="cpu", check=False).name == "whole"
 
 
 def test_unknown_names(caches: Path) -> None:
-    with pytest.raises(UsageError, match="did you mean smollm2-135m"):
+    with pytest.raises(UsageError, match=r"did you mean smollm2-135m"):
         quick("smollm2-135")
-    with pytest.raises(UsageError, match="neither a model of the catalog"):
+    with pytest.raises(UsageError, match=r"neither a model of the catalog"):
         quick("zzzz")
     assert "no model folder or .gguf file at ./nowhere" in failure("./nowhere")
 
 
-def test_hub_model_that_cannot_be_had(caches: Path) -> None:
-    message = failure("Qwen/Qwen3-0.6Bx")
-    assert "Qwen/Qwen3-0.6Bx: not complete in the local hub cache" in message
-    assert "No model is on this machine yet" in message
-    assert "Qwen/Qwen3-14B@abc" in failure("QWEN3-14B@abc")
-    assert "cannot be a hub id" in failure("a/b--c..d")
-
-
-def snapshot_of(folder: Path, caches: Path, hub_id: str, commit: str) -> Path:
-    """Lay `folder` into the hub cache, the way huggingface_hub would."""
-    entry = caches / f"models--{hub_id.replace('/', '--')}"
-    target = entry / "snapshots" / commit
-    target.parent.mkdir(parents=True, exist_ok=True)
-    (entry / "blobs").mkdir(exist_ok=True)
-    (entry / "refs").mkdir(exist_ok=True)
-    (entry / "refs" / "main").write_text(commit)
-    shutil.copytree(folder, target)
-    return target
-
-
-def test_hub_cache_is_enough(whole: Path, caches: Path) -> None:
-    commit = "a" * 40
-    snapshot_of(whole, caches, "openai-community/gpt2", commit)
-    for name in (
-        "openai-community/gpt2",
-        "GPT2",
-        f"openai-community/gpt2@{commit}",
-        f"gpt2@{commit}",
-        "openai-community/gpt2@main",
-    ):
-        model = quick(name)
-        assert (model.source.kind, model.source.hub_id, model.source.revision) == (
-            "hub",
-            "openai-community/gpt2",
-            commit,
-        )
-    assert quick("gpt2", revision=commit).source.revision == commit
-    assert "openai-community/gpt2@" + "b" * 40 in failure("gpt2@" + "b" * 40)
-    assert "On this machine already: openai-community/gpt2" in failure("qwen/other")
-
-
-def test_what_is_fetched_from_a_hub(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file list decides: top folder only, safetensors before pickles, code only with leave."""
-    listing = ["config.json", "tokenizer.json", "model.safetensors", "pytorch_model.bin", "modeling_x.py", "README.md"]
-    listing += ["original/model.safetensors", "consolidated.safetensors", "tf_model.h5", "chat_template.jinja"]
-    monkeypatch.setattr("huggingface_hub.HfApi.list_repo_files", lambda self, repo, revision=None: listing)
-    safe = hub._wanted("a/b", None, allow_pickle=True, trust_remote_code=False)
-    assert sorted(safe) == ["chat_template.jinja", "config.json", "model.safetensors", "tokenizer.json"]
-    assert "modeling_x.py" in hub._wanted("a/b", None, allow_pickle=False, trust_remote_code=True)
-    listing.remove("model.safetensors")
-    with pytest.raises(LoadError, match=r"pytorch_model.bin, a pickle.*nothing was fetched"):
-        hub._wanted("a/b", None, allow_pickle=False, trust_remote_code=False)
-    assert "pytorch_model.bin" in hub._wanted("a/b", None, allow_pickle=True, trust_remote_code=False)
-
-
 def test_revision_of_a_folder(whole: Path) -> None:
-    with pytest.raises(UsageError, match="makes sense for a hub model only"):
+    with pytest.raises(UsageError, match=r"makes sense for a hub model only"):
         quick(whole, revision="main")
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"device": "tpu9"}, "not one of auto, cpu, cuda"),
-        ({"device": "meta"}, "not supported"),
-        ({"device": "cuda:99"}, "this machine has"),
-        ({"device": "mps"}, "no Apple GPU"),
-        ({"dtype": "float8"}, "dtype 'float8' is not one of float32"),
-        ({"device_map": "everywhere"}, "device_map must be"),
-    ],
-)
-def test_device_and_dtype_errors(
-    whole: Path, options: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
-    with pytest.raises(InterpError, match=message):
-        load(whole, check=False, **options)
-
-
-def test_device_and_device_map_exclude_each_other(whole: Path) -> None:
-    with pytest.raises(UsageError, match="not both"):
-        load(whole, device="cpu", device_map="auto", check=False)
-
-
-@pytest.mark.parametrize(
-    ("asked", "got"),
-    [
-        (None, torch.float32),
-        ("auto", torch.bfloat16),
-        ("bfloat16", torch.bfloat16),
-        ("float16", torch.float16),
-        (torch.float32, torch.float32),
-    ],
-)
-def test_dtype(tmp_path: Path, asked: Any, got: torch.dtype) -> None:
-    """On the CPU the default is float32 whatever is stored; `auto` is what is stored."""
-    tiny("llama").to(torch.bfloat16).save_pretrained(tmp_path)
-    assert quick(tmp_path, dtype=asked).dtype == got
-
-
-def test_several_devices(whole: Path) -> None:
-    """Blocks on different devices (here: in memory and on disk) give the same numbers, and the same hash."""
-    plain = quick(whole)
-    split = {"model.embed_tokens": "cpu", "model.rotary_emb": "cpu", "model.layers.0": "cpu", "model.layers.1": "disk"}
-    split |= {"model.layers.2": "cpu", "model.norm": "cpu", "lm_head": "disk"}
-    model = load(whole, device_map=split, check=False)
-    assert model.hf.hf_device_map == split
-    assert model.device == torch.device("cpu")
-    assert torch.equal(model.hf(IDS).logits, plain.hf(IDS).logits)
-    assert load(whole, device_map="auto", check=False).source.weight_hash == plain.source.weight_hash
-    assert load(model.hf, check=False).source.weight_hash == load(plain.hf, check=False).source.weight_hash

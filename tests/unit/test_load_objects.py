@@ -41,14 +41,15 @@ def test_loaded_model_is_returned_as_it_is() -> None:
     model = load(tiny("llama"), tokenizer=tiny_tokenizer(), bos="add", check=False)
     assert load(model) is model
     assert load(model, bos="add") is model
-    with pytest.raises(UsageError, match="is loaded already, with bos='add'"):
+    with pytest.raises(UsageError, match=r"is loaded already, with bos='add'"):
         load(model, bos="none")
     assert dataclasses.replace(model, bos="none").encode("the").ids[0] != 1
 
 
 @pytest.mark.parametrize("arch", ["llama", "gpt2", "gemma3", "falcon", "bloom", "gpt_oss", "phi3"])
 def test_bridge_gives_its_model_back(arch: str) -> None:
-    """The model taken out of a bridge has the plain modules, the same parameters, and the same numbers; the bridge still works."""
+    """The model taken out of a bridge has the plain modules, the same parameters, and the same numbers; the bridge
+    still works."""
     hf = tiny(arch)
     with torch.no_grad():
         expected = hf(IDS).logits
@@ -69,7 +70,7 @@ def test_bridge_gives_its_model_back(arch: str) -> None:
 def test_bridge_with_rewritten_weights() -> None:
     bridge = bridged(tiny("llama"), None)
     bridge.enable_compatibility_mode()
-    with pytest.raises(LoadError, match="compatibility mode"):
+    with pytest.raises(LoadError, match=r"compatibility mode"):
         load(bridge, check=False)
 
 
@@ -87,12 +88,12 @@ def test_bridge_of_a_model_is_over_a_copy() -> None:
 
 @pytest.mark.parametrize("x", [nn.Linear(2, 2), 7, None, {"model": 1}])
 def test_things_that_are_no_model(x: object) -> None:
-    with pytest.raises(UsageError, match="give a name, a folder"):
+    with pytest.raises(UsageError, match=r"give a name, a folder"):
         load(x, check=False)
 
 
 def test_model_without_a_head() -> None:
-    with pytest.raises(LoadError, match="language-model head"):
+    with pytest.raises(LoadError, match=r"language-model head"):
         load(LlamaModel(tiny("llama").config), check=False)
 
 
@@ -107,5 +108,5 @@ def test_dropout_that_is_on() -> None:
     "options", [{"device": "cpu"}, {"dtype": "bfloat16"}, {"device_map": {"": "cpu"}}, {"revision": "main"}]
 )
 def test_an_object_stays_as_and_where_it_is(options: dict[str, object]) -> None:
-    with pytest.raises(UsageError, match="stays as and where it is"):
+    with pytest.raises(UsageError, match=r"stays as and where it is"):
         load(tiny("llama"), check=False, **options)  # type: ignore[arg-type]

@@ -13,7 +13,10 @@ from interp.models.load import load
 from interp.models.model import Model
 from tests.tiny import tiny, tiny_tokenizer
 
-CHAT = "{% for m in messages %}<s>{{ m['role'] }} {{ m['content'] }}</s>{% endfor %}{% if add_generation_prompt %}<s>a{% endif %}"
+CHAT = (
+    "{% for m in messages %}<s>{{ m['role'] }} {{ m['content'] }}</s>{% endfor %}"
+    "{% if add_generation_prompt %}<s>a{% endif %}"
+)
 CHAT_BOS = "<s>{% for m in messages %}{{ m['content'] }}</s>{% endfor %}"
 
 
@@ -85,7 +88,7 @@ def test_nearest_equivalent_of_a_missing_bos(
 
 
 def test_nothing_to_add_is_an_error_at_load() -> None:
-    with pytest.raises(LoadError, match="neither the tokenizer nor the model names a BOS"):
+    with pytest.raises(LoadError, match=r"neither the tokenizer nor the model names a BOS"):
         loaded(tiny("llama", bos_token_id=None), without_bos(), bos="add")
 
 
@@ -100,7 +103,7 @@ def test_prefix_of_several_tokens_is_kept_once(hf: Any) -> None:
 
 
 def test_unknown_policy(hf: Any) -> None:
-    with pytest.raises(UsageError, match="one of auto, add, none, not 'maybe'"):
+    with pytest.raises(UsageError, match=r"one of auto, add, none, not 'maybe'"):
         loaded(hf, tiny_tokenizer(), bos="maybe")
 
 
@@ -124,7 +127,7 @@ def test_turn_marker_that_is_the_bos_token_stays(hf: Any) -> None:
 
 
 def test_chat_without_a_template(hf: Any) -> None:
-    with pytest.raises(LoadError, match="this tokenizer has none"):
+    with pytest.raises(LoadError, match=r"this tokenizer has none"):
         loaded(hf, tiny_tokenizer(), chat=True)
 
 
@@ -138,14 +141,14 @@ def test_truncation_cuts_the_end_and_says_so(hf: Any) -> None:
 
 def test_prompts_that_cannot_be_fed(hf: Any) -> None:
     model = loaded(hf, tiny_tokenizer(), bos="none")
-    with pytest.raises(UsageError, match="prompt 'p3' is empty"):
+    with pytest.raises(UsageError, match=r"prompt 'p3' is empty"):
         model.encode("", name="p3")
-    with pytest.raises(UsageError, match="max_length must be at least 1, not 0"):
+    with pytest.raises(UsageError, match=r"max_length must be at least 1, not 0"):
         model.encode("the", max_length=0)
-    with pytest.raises(UsageError, match="has 300 tokens, .* takes 256"):
+    with pytest.raises(UsageError, match=r"has 300 tokens, .* takes 256"):
         model.encode(" " * 300)
     assert len(model.encode(" " * 300, max_length=256)) == 256
-    with pytest.raises(LoadError, match="holds token id 4, but .* has 4 embeddings"):
+    with pytest.raises(LoadError, match=r"holds token id 4, but .* has 4 embeddings"):
         loaded(tiny("llama", vocab_size=4), tiny_tokenizer(), bos="none").encode(" ")
 
 
@@ -159,7 +162,7 @@ def test_without_a_tokenizer(hf: Any) -> None:
     model = load(hf, check=False)
     assert model.position0 == "the first id given (no tokenizer)"
     assert model.decode_tokens([5]) == ("<id 5>",)
-    with pytest.raises(LoadError, match="without a tokenizer"):
+    with pytest.raises(LoadError, match=r"without a tokenizer"):
         model.encode("x")
-    with pytest.raises(LoadError, match="need a tokenizer"):
+    with pytest.raises(LoadError, match=r"need a tokenizer"):
         load(hf, bos="add", check=False)

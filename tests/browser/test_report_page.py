@@ -281,6 +281,9 @@ def test_dark_print_and_no_script(opened: Opened, browser: Any, reports: dict[st
     page.wait_for_timeout(500)
     assert page.evaluate(tick) != dark
     assert page.pdf().startswith(b"%PDF")
+    page.emulate_media(media="print")
+    assert page.get_by_role("button", name="lifetime").is_visible()  # column names stay, controls go
+    assert page.locator("#table-csv").is_hidden()
     context = browser.new_context(java_script_enabled=False)
     plain = context.new_page()
     plain.goto(reports["small"].as_uri())

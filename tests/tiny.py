@@ -1,8 +1,8 @@
 """Tiny random causal language models, built from configs without any download.
 
 Each architecture keeps the variant that makes it hard: grouped queries, sliding windows shorter than the prompts,
-soft-capped scores, learned sinks, ALiBi, parallel blocks, latent attention. Weights are drawn wide enough that attention
-is far from uniform.
+soft-capped scores, learned sinks, ALiBi, parallel blocks, latent attention. Weights are drawn wide enough that
+attention is far from uniform.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ ARCHS: tuple[str, ...] = tuple(_CONFIGS)
 
 
 def tiny(arch: str, seed: int = 0, **config_overrides: Any) -> PreTrainedModel:
-    """A random model of `arch` (one of `ARCHS`): fp32, eval mode, CPU, vocabulary 128, same weights for the same seed."""
+    """A random model of `arch` (one of `ARCHS`): fp32, eval mode, CPU, vocabulary 128; one seed, one set of weights."""
     model_type, settings = _CONFIGS[arch]
     ids = {"vocab_size": 128, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
     config = AutoConfig.for_model(model_type, **{**ids, **settings, **config_overrides})
@@ -185,14 +185,16 @@ def _widen(model: PreTrainedModel) -> None:
             elif parameter.ndim == 1:
                 parameter.copy_(0.2 * noise)
             else:
+                # GPT-Neo does not divide scores by the root of d_head; its queries and keys are smaller instead.
+                gain = 1.2 if model.config.model_type == "gpt_neo" else 2.0
                 reads_queries = any(
                     part in name for part in ("q_proj", "k_proj", "qkv", "query", "c_attn", "q_b_proj", "kv_b")
                 )
-                parameter.copy_(noise * (2.0 if reads_queries else 1.0) / 32**0.5)
+                parameter.copy_(noise * (gain if reads_queries else 1.0) / 32**0.5)
 
 
 def tiny_tokenizer(vocab_size: int = 128) -> PreTrainedTokenizerFast:
-    """A word-level fast tokenizer in memory: `<pad>` 0, `<s>` 1 (BOS, added by default), `</s>` 2, `<unk>` 3, then words.
+    """A word-level fast tokenizer in memory: `<pad>` 0, `<s>` 1 (BOS, added unless told not to), `</s>` 2, `<unk>` 3.
 
     Its vocabulary has exactly `vocab_size` entries (at least 64); any text of unknown words encodes to `<unk>`.
     """

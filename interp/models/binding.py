@@ -97,7 +97,7 @@ def put(binding: Binding, tensor: torch.Tensor, value: torch.Tensor) -> torch.Te
         value = value / binding.scale
     value = value.to(device=tensor.device, dtype=tensor.dtype)
     if binding.where in ("query", "key", "value"):
-        return _fitted(binding, value.transpose(1, 2), tensor.shape)
+        return _fitted(binding, value.transpose(1, 2), tensor.shape).clone()
     if binding.stop is not None:
         whole = tensor.clone()
         part = whole.unflatten(-1, (binding.groups, -1))[..., binding.start : binding.stop]

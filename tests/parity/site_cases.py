@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -35,15 +36,22 @@ def build(case: str) -> PreTrainedModel:
     return tiny(arch, **overrides)
 
 
+@functools.cache
+def seen(case: str) -> tuple[PreTrainedModel, SiteMap, dict[str, torch.Tensor], torch.Tensor]:
+    """(model, sites, values, logits) of a case, made once; for tests that change nothing."""
+    model = build(case)
+    return model, *read_all(model)
+
+
 def token_ids() -> torch.Tensor:
     """[2, 20] valid ids, no padding; longer than the sliding windows."""
     return torch.randint(3, 128, (BATCH, LENGTH), generator=torch.Generator().manual_seed(7))
 
 
-def read_all(model: PreTrainedModel, **options: Any) -> tuple[SiteMap, dict[str, torch.Tensor], torch.Tensor]:
+def read_all(model: PreTrainedModel) -> tuple[SiteMap, dict[str, torch.Tensor], torch.Tensor]:
     """(sites, value of every site, logits) of one traced forward."""
     sites = SiteMap(model)
-    with trace(model, read=sites.names(), **options) as t:
+    with trace(model, read=sites.names()) as t:
         logits = t.run(token_ids()).logits
         return sites, {site: t[site] for site in sites.names()}, logits
 

@@ -10,7 +10,7 @@ import torch
 
 from interp.models.sites import SiteMap
 from interp.tracing.tracer import trace
-from tests.parity.site_cases import CASES, TOLERANCE, build, eager_patterns, gap, read_all, token_ids
+from tests.parity.site_cases import CASES, TOLERANCE, build, eager_patterns, gap, read_all, seen, token_ids
 
 NO_RESID_MID = {
     *("phi", "phi-qk-norm", "gpt_neox", "gptj", "codegen", "cohere", "stablelm-parallel"),
@@ -31,8 +31,7 @@ class ChangeAt:
 
 @pytest.mark.parametrize("case", CASES)
 def test_residual_stream_adds_up(case: str) -> None:
-    model = build(case)
-    sites, at, logits = read_all(model)
+    model, sites, at, logits = seen(case)
     structure = sites.structure
     assert gap(logits, model(token_ids(), use_cache=False).logits) <= TOLERANCE
     start = at["hook_embed"] + at["hook_pos_embed"] if "hook_pos_embed" in at else at["hook_embed"]
@@ -85,8 +84,7 @@ def test_pattern_times_values_is_z_and_heads_add_up(case: str) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_final_norm_and_unembedding(case: str) -> None:
-    model = build(case)
-    sites, at, _ = read_all(model)
+    model, sites, at, _ = seen(case)
     last = at[f"blocks.{sites.n_layers - 1}.hook_resid_post"]
     if sites.structure.norm_after_add:
         assert "ln_final.hook_normalized" not in at
@@ -113,7 +111,7 @@ def activation(sites: SiteMap, layer: int) -> Callable[[torch.Tensor], torch.Ten
 
 @pytest.mark.parametrize("case", CASES)
 def test_mlp_internals(case: str) -> None:
-    sites, at, _ = read_all(build(case))
+    _, sites, at, _ = seen(case)
     dense = [layer for layer in range(sites.n_layers) if f"blocks.{layer}.mlp.hook_post" in at]
     experts_only = {"mixtral": [], "gpt_oss": [], "qwen3_moe": [0], "deepseek_v3": [0], "deepseek_v3-full-queries": [0]}
     assert dense == experts_only.get(case, list(range(sites.n_layers)))
@@ -142,7 +140,7 @@ QK_NORMED = {"qwen3", "qwen3_moe", "gemma3", "olmo2", "olmo3", "cohere", "stable
 @pytest.mark.parametrize("case", ROTARY)
 def test_rotation_at_position_zero_changes_nothing(case: str) -> None:
     """So there `hook_q` (before rotary) equals `hook_rot_q`, unless a norm stands between; keys likewise."""
-    sites, at, _ = read_all(build(case))
+    _, sites, at, _ = seen(case)
     pairs = [("q", "rot_q")] if sites.structure.latent_kv else [("q", "rot_q"), ("k", "rot_k")]
     for layer in range(sites.n_layers):
         for plain, rotated in pairs:
@@ -183,9 +181,9 @@ class Probe:
 
 @pytest.mark.parametrize("case", CASES)
 def test_writing_a_value_back_changes_nothing_and_every_site_reaches_the_logits(case: str) -> None:
-    model = build(case)
+    model, sites, _, _ = seen(case)
     own = model(token_ids(), use_cache=False).logits
-    probe = Probe(SiteMap(model).names(), {})
+    probe = Probe(sites.names(), {})
     with trace(model, edit=[probe], grad=True) as t:
         logits = t.run(token_ids()).logits
         assert gap(logits, own) <= TOLERANCE
@@ -198,18 +196,14 @@ def test_writing_a_value_back_changes_nothing_and_every_site_reaches_the_logits(
 
 @pytest.mark.parametrize("case", [case for case in CASES if case not in NO_RESID_MID])
 def test_editing_resid_mid_edits_the_stream_and_not_only_the_mlp(case: str) -> None:
-    model = build(case)
+    model, sites, at, _ = seen(case)
     site = "blocks.1.hook_resid_mid"
     names = [site, "blocks.1.hook_mlp_out", "blocks.1.hook_resid_post"]
     edit = ChangeAt((site,), lambda value: value * 0.5 + 1.0)
-    with trace(model, read=[site]) as t:
-        t.run(token_ids())
-        plain = t[site]
     with trace(model, read=names, edit=[edit]) as t:
         t.run(token_ids())
         mid, mlp, post = (t[name] for name in names)
-    assert gap(mid, plain * 0.5 + 1.0) <= TOLERANCE
-    sites = SiteMap(model)
+    assert gap(mid, at[site] * 0.5 + 1.0) <= TOLERANCE
     block = sites.block(1)
     if sites.structure.norm_after_add:
         assert gap(block.final_layer_norm(mid + mlp), post) <= TOLERANCE
@@ -221,8 +215,7 @@ def test_editing_resid_mid_edits_the_stream_and_not_only_the_mlp(case: str) -> N
 
 @pytest.mark.parametrize("case", CASES)
 def test_zeroing_one_head_takes_away_what_it_wrote(case: str) -> None:
-    model = build(case)
-    sites, at, _ = read_all(model)
+    model, sites, at, _ = seen(case)
     head, layer = 1, 1
     out = f"blocks.{layer}.attn.hook_out"
 

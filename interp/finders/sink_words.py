@@ -109,9 +109,8 @@ def _relative(findings: Findings, taken: Sequence[Measured], config: SinksConfig
     tail = f"{left_out[0]}" if len(left_out) == 1 else f"{left_out[0]} to {left_out[-1]}"
     said.append(f"The last {tail} tokens of a prompt are not ranked: too few queries follow them.")
     if findings.summary["bridged"]:
-        said.append(
-            f"Gaps of at most {count(config.gap, 'layer')} were bridged in {count(findings.summary['bridged'], 'span')}."
-        )
+        spans = count(findings.summary["bridged"], "span")
+        said.append(f"Gaps of at most {count(config.gap, 'layer')} were bridged in {spans}.")
     without = [told["name"] for told in findings.summary["prompts"] if told["anchor"] is None]
     if without and len(without) < len(taken):
         listed = ", ".join(without[:5]) + (", ..." if len(without) > 5 else "")

@@ -81,7 +81,7 @@ class Sinks:
             "eps": config.eps,
             "sink_rate": sink_rate(taken, has_anchor, config.eps),  # 2c
             "anchor_mass": None if anchor_mass is None else anchor_mass.tolist(),
-            "levels": sink_levels.describe(table, heads, of_prompt, len(prompts)),
+            "levels": sink_levels.describe(rows, heads, of_prompt, len(prompts)),
             "bridged": sum(sink.bridged > 0 for sinks in found for sink in sinks),
             "heads_drawn": sink_pictures.heads_drawn(anchor_mass, secondary_mass, config.heads_drawn),
             "attention_path": sorted({unit.facts["attention_path"] for unit in units}),

@@ -54,7 +54,7 @@ def inspect_folder(folder: Path, *, allow_pickle: bool, trust_remote_code: bool)
     """
     config = _config(folder)
     needs_remote_code(config, str(folder), trust_remote_code)
-    weights, pickled = _weights(folder)
+    weights, pickled = weight_files(folder)
     if pickled and not allow_pickle:
         raise LoadError(
             f"{folder}: the only weights are {weights[0].name}, a pickle, which can run code when read; "
@@ -106,8 +106,12 @@ def needs_remote_code(config: dict[str, Any], where: str, trust_remote_code: boo
         )
 
 
-def _weights(folder: Path) -> tuple[tuple[Path, ...], bool]:
-    """The weight files transformers would read, and whether they are pickles."""
+def weight_files(folder: Path) -> tuple[tuple[Path, ...], bool]:
+    """The weight files transformers would read, and whether they are pickles.
+
+    Raises:
+        LoadError: there are none, or the index names some that are not there.
+    """
     for single, index, pickled in ((SAFETENSORS, SAFETENSORS_INDEX, False), (PICKLE, PICKLE_INDEX, True)):
         if (folder / single).is_file():
             return (folder / single,), pickled

@@ -3,10 +3,12 @@ lacks."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from interp.errors import LoadError
-from interp.models.catalog import suggest
+from interp.models.catalog import find, suggest
+from interp.models.checkpoint import weight_files
 from interp.models.loading_report import one_line
 from interp.models.offline import hub_cache_dir, offline_summary
 from interp.models.quiet import quiet
@@ -17,7 +19,9 @@ _SIDE_FILES = (".json", ".jinja", ".model", ".txt", ".tiktoken")
 _OTHER_FORMATS = ("consolidated", "original", "flax_model", "tf_model", "rust_model")
 
 
-def hub_folder(hub_id: str, revision: str | None, *, allow_pickle: bool, trust_remote_code: bool) -> tuple[Path, str]:
+def hub_folder(
+    hub_id: str, revision: str | None, *, allow_pickle: bool, trust_remote_code: bool, say: Callable[[str], None]
+) -> tuple[Path, str]:
     """The snapshot folder of ``hub_id`` at ``revision`` and the commit it is, downloading what is missing.
 
     Raises:
@@ -26,18 +30,20 @@ def hub_folder(hub_id: str, revision: str | None, *, allow_pickle: bool, trust_r
     local = _snapshot(hub_id, revision, None)
     if local is not None and _usable(local):
         return local, local.name
+    say(f"asking the hub for {hub_id}, which is not in the local hub cache")
     try:
         with quiet():
             names = _wanted(hub_id, revision, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
+        say(f"fetching {len(names)} files of {hub_id}")
+        with quiet():
             folder = _snapshot(hub_id, revision, names)
     except LoadError:
         raise
-    except (
-        Exception
-    ) as error:  # huggingface_hub and its HTTP client raise many kinds: offline, gated, not found, disk full
+    except Exception as error:  # of many kinds: offline, gated, not found, disk full
+        short = hub_id.rsplit("/", 1)[-1]
         raise LoadError(
             f"{hub_id}{f'@{revision}' if revision else ''}: not complete in the local hub cache ({hub_cache_dir()}), "
-            f"and the hub did not give it: {one_line(error, 200)}{suggest(hub_id.rsplit('/', 1)[-1])}. "
+            f"and the hub did not give it: {one_line(error, 200)}{'' if find(short) else suggest(short)}. "
             f"{offline_summary()}"
         ) from None
     assert folder is not None
@@ -68,14 +74,16 @@ def _snapshot(hub_id: str, revision: str | None, names: list[str] | None) -> Pat
 
 
 def _usable(folder: Path) -> bool:
-    """Whether the snapshot has a config and weights; whether they are whole is checked when they are loaded."""
-    indexed = any(folder.glob("*.safetensors.index.json"))
-    weights = len(list(folder.glob("*.safetensors"))) or len(list(folder.glob("pytorch_model*.bin")))
-    return (folder / "config.json").is_file() and (weights > 1 if indexed else weights > 0)
+    """Whether the snapshot has a config and every weight file; whether those are whole is checked when loading."""
+    try:
+        weight_files(folder)
+    except LoadError:
+        return False
+    return (folder / "config.json").is_file()
 
 
 def _wanted(hub_id: str, revision: str | None, *, allow_pickle: bool, trust_remote_code: bool) -> list[str]:
-    """The files of the repository's top folder to fetch: safetensors if it has them, pickles only if allowed."""
+    """The files of the top folder to fetch: safetensors if it has them, pickles only if allowed."""
     from huggingface_hub import HfApi
 
     listed = [name for name in HfApi().list_repo_files(hub_id, revision=revision) if "/" not in name]

@@ -180,7 +180,11 @@ def _from_package(name: str, options: Options) -> Loaded:
 
 def _from_hub(hub_id: str, revision: str | None, options: Options) -> Loaded:
     folder, commit = hub_folder(
-        hub_id, revision, allow_pickle=options.allow_pickle, trust_remote_code=options.trust_remote_code
+        hub_id,
+        revision,
+        allow_pickle=options.allow_pickle,
+        trust_remote_code=options.trust_remote_code,
+        say=options.progress,
     )
     hf, tokenizer, hash_weights = _read_folder(folder, options)
     return Loaded(hf, tokenizer, hub_id, "hub", hash_weights, hub_id=hub_id, revision=commit, path=str(folder))

@@ -49,7 +49,7 @@ def test_smollm2(smollm2: Model) -> None:
 
 @pytest.mark.smollm2
 def test_smollm2_tokenizer(smollm2: Model) -> None:
-    """No BOS by itself; digits split off one by one, the spaces before them kept together; ChatML with a system turn."""
+    """No BOS by itself; digits split off one by one, spaces before them kept together; ChatML with a system turn."""
     assert smollm2.position0 == "the text's first token (this tokenizer adds no BOS, --bos auto)"
     assert smollm2.encode("x  1024").tokens == ("x", "  ", "1", "0", "2", "4")
     added = load("smollm2-135m", device="cpu", bos="add", check=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def quick(name: str, revision: str | None = None) -> Model:
-    return load(name, device="cpu", revision=revision, check=False)
+    return load(name, device="cpu", revision=revision, check=False, progress=lambda _message: None)
 
 
 def failure(name: str) -> str:
@@ -83,6 +84,15 @@ def test_hub_cache_is_enough(whole: Path, caches: Path) -> None:
     assert quick("gpt2", revision=commit).source.revision == commit
     assert "openai-community/gpt2@" + "b" * 40 in failure("gpt2@" + "b" * 40)
     assert "On this machine already: openai-community/gpt2" in failure("qwen/other")
+
+
+def test_incomplete_snapshot_is_asked_for_again(whole: Path, caches: Path) -> None:
+    """A cached index without one of its shards must not be taken for a model."""
+    snapshot = snapshot_of(whole, caches, "openai-community/gpt2", "a" * 40)
+    (snapshot / "model.safetensors").rename(snapshot / "model-00001-of-00002.safetensors")
+    shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    (snapshot / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    assert "not complete in the local hub cache" in failure("gpt2")
 
 
 def test_what_is_fetched_from_a_hub(monkeypatch: pytest.MonkeyPatch) -> None:

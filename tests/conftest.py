@@ -40,6 +40,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for name in REAL_MODELS:
             if name in getattr(item, "fixturenames", ()):
                 item.add_marker(name)
+        item.user_properties += [("counted", name) for name in COUNTED if item.get_closest_marker(name)]
         if item.get_closest_marker("cuda") and not torch.cuda.is_available():
             item.add_marker(no_gpu)
 
@@ -79,13 +80,17 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     terminalreporter.section("real models and GPUs")
     for name in COUNTED:
         counts = {
-            outcome: [r for r in terminalreporter.getreports(outcome) if name in r.keywords and r.when != "teardown"]
+            outcome: [r for r in terminalreporter.getreports(outcome) if counts_as(r, name)]
             for outcome in ("passed", "failed", "error", "skipped")
         }
         reasons = sorted({_reason(report) for report in counts["skipped"]})
         ran = len({r.nodeid for outcome in ("passed", "failed", "error") for r in counts[outcome]})
         line = f"{name}: {ran} ran, {len(counts['skipped'])} skipped"
         terminalreporter.write_line(line + (f" ({'; '.join(reasons)})" if reasons else ""))
+
+
+def counts_as(report: Any, name: str) -> bool:
+    return report.when != "teardown" and ("counted", name) in map(tuple, report.user_properties)
 
 
 def _reason(report: Any) -> str:

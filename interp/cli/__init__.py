@@ -10,9 +10,10 @@ import io
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from interp.cli import options
 from interp.cli.get import get
@@ -25,8 +26,20 @@ from interp.text import printable
 FAILED = 1
 INTERRUPTED = 130
 
+
+class Commands(TyperGroup):
+    """Ctrl-C ends any command with 130, also while it still imports (older versions of typer end with 1)."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise typer.Exit(INTERRUPTED) from None
+
+
 app = typer.Typer(
     name="interp",
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -65,8 +78,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return stop.code if isinstance(stop.code, int) else FAILED
     except InterpError as error:
         return _fail(error, str(error), error.exit_code)
-    except KeyboardInterrupt:
-        return INTERRUPTED
     except Exception as error:
         told = " ".join(str(error).split())[:400]
         return _fail(error, f"unexpected {type(error).__name__}: {told}\n--debug shows the traceback", FAILED)

@@ -37,7 +37,10 @@ def ls(
     if json:
         print_json(rows)
     elif rows:
-        print_rows(rows, widest=72)
+        print_rows([{name: value for name, value in row.items() if name != "settings"} for row in rows], widest=72)
+        for row in rows:
+            for name, told in row.get("settings", {}).items():
+                typer.echo(f"{row['finder']} --set {name}: {told}")
     else:
         typer.echo(f"no {what.value}", err=True)
 

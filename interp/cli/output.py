@@ -61,7 +61,8 @@ def _cell(value: Any, widest: int) -> str:
         return "-" if math.isnan(value) else f"{value:.4g}"
     if isinstance(value, Mapping):
         return ", ".join(f"{key}: {item}" for key, item in value.items())
-    return printable(str(value), widest)
+    text = str(value)
+    return printable(text if text == text.strip() else f"'{text}'", widest)  # a token that is a space is still seen
 
 
 def print_result(result: ScanResult, rows: int | None = TOP_ROWS) -> None:

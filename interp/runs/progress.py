@@ -89,9 +89,9 @@ class Plain:
 
 
 class Bar:
-    """A rich progress bar on stderr."""
+    """A rich progress bar on stderr (or on another `rich.console.Console`)."""
 
-    def __init__(self) -> None:
+    def __init__(self, console: Any = None) -> None:
         from rich import progress
         from rich.console import Console
 
@@ -102,7 +102,7 @@ class Bar:
             progress.TimeRemainingColumn(),
             progress.TextColumn("{task.fields[prompt]}", markup=False),
         )
-        self._bar = progress.Progress(*columns, console=Console(stderr=True), transient=True)
+        self._bar = progress.Progress(*columns, console=console or Console(stderr=True), transient=True)
         self._task: Any = None
 
     def __enter__(self) -> Bar:
@@ -118,7 +118,7 @@ class Bar:
         self._task = self._bar.add_task(phase, total=total, prompt="")
 
     def step(self, name: str, stored: bool) -> None:
-        self._bar.update(self._task, advance=1, prompt=printable(name, 40))
+        self._bar.update(self._task, advance=1, prompt=printable(name, 40), refresh=True)
 
     def say(self, message: str) -> None:
         self._bar.console.print(printable(message), markup=False, highlight=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from interp.runs.progress import Plain, Silent, choose, duration
+from interp.runs.progress import Bar, Plain, Silent, choose, duration
 from interp.text import file_name, printable
 
 
@@ -43,9 +43,25 @@ def test_what_was_on_disk_says_nothing_about_speed() -> None:
     assert stream.getvalue().splitlines()[-1].endswith("90 of them on disk already")
 
 
-def test_quiet_is_quiet(capsys: object) -> None:
+def test_the_reporter_fits_where_stderr_goes() -> None:
     assert isinstance(choose(quiet=True), Silent)
     assert isinstance(choose(quiet=False), Plain)  # under pytest stderr is no terminal
+
+
+def test_a_bar_on_a_terminal_counts_and_shows_names_as_they_are() -> None:
+    from rich.console import Console
+
+    stream = io.StringIO()
+    with Bar(Console(file=stream, force_terminal=True, width=100)) as told:
+        told.start("measuring", 2)
+        told.step("[red]a[/red]\x07", stored=False)
+        told.say("half [bold]way[/bold]")
+        told.step("b", stored=True)
+        told.start("checking", 1)
+        told.step("b", stored=False)
+    shown = stream.getvalue()
+    for text in ("measuring", "1/2", "2/2", "checking", "half [bold]way[/bold]", "[red]a[/red]\\x07"):
+        assert text in shown
 
 
 def test_durations() -> None:

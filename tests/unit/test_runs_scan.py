@@ -38,6 +38,21 @@ def finder() -> Iterator[MassFinder]:
         yield made
 
 
+@pytest.fixture(scope="module")
+def scanned(folder: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished scan; copy it before changing anything."""
+    out = tmp_path_factory.mktemp("scanned") / "run"
+    with registered():
+        interp.scan(folder, find="mass", texts=TEXTS, progress=False, out=out)
+    return out
+
+
+@pytest.fixture
+def copied(scanned: Path, tmp_path: Path) -> Path:
+    shutil.copytree(scanned, tmp_path / "run")
+    return tmp_path / "run"
+
+
 def _scan(model: Any, out: Path | None, **options: Any) -> interp.ScanResult:
     options = {"texts": TEXTS, "progress": False, **options}
     return interp.scan(model, find="mass", out=out, **options)
@@ -120,11 +135,10 @@ def test_the_folder_alone_gives_everything_back(folder: str, finder: MassFinder,
     assert page.read_bytes() == written
 
 
-def test_the_parquet_file_explains_its_columns(folder: str, finder: MassFinder, tmp_path: Path) -> None:
+def test_the_parquet_file_explains_its_columns(folder: str, finder: MassFinder, copied: Path) -> None:
     import pyarrow.parquet as pq
 
-    _scan(folder, tmp_path / "run")
-    schema = pq.read_schema(tmp_path / "run/findings.parquet")
+    schema = pq.read_schema(copied / "findings.parquet")
     assert schema.names == ["prompt", "position", "token", "mass", "rank"]
     assert schema.field("mass").metadata[b"help"].startswith(b"Mean over layers")
 
@@ -143,10 +157,9 @@ def test_results_show_themselves(folder: str, finder: MassFinder, tmp_path: Path
         result.top(-1)
 
 
-def test_the_same_call_again_measures_nothing(folder: str, finder: MassFinder, tmp_path: Path) -> None:
-    first = _scan(folder, tmp_path / "run")
-    finder.calls.clear()
-    second = _scan(folder, tmp_path / "run")
+def test_the_same_call_again_measures_nothing(folder: str, finder: MassFinder, copied: Path) -> None:
+    first = interp.open_run(copied)
+    second = _scan(folder, copied)
     assert finder.calls == []
     pd.testing.assert_frame_equal(second.table, first.table)
     assert second.provenance["units"] == {"measured": {}, "on_disk": {"measure": 3, "check": 3}}
@@ -168,12 +181,11 @@ def test_an_interrupted_scan_goes_on_where_it_was(folder: str, tmp_path: Path) -
     pd.testing.assert_frame_equal(result.table, expected.table)
 
 
-def test_a_damaged_unit_is_measured_again(folder: str, finder: MassFinder, tmp_path: Path) -> None:
-    first = _scan(folder, tmp_path / "run")
-    units = sorted((tmp_path / "run/units").iterdir())
+def test_a_damaged_unit_is_measured_again(folder: str, finder: MassFinder, copied: Path) -> None:
+    first = interp.open_run(copied)
+    units = sorted((copied / "units").iterdir())
     units[0].write_bytes(units[0].read_bytes()[:50])
-    finder.calls.clear()
-    second = _scan(folder, tmp_path / "run")
+    second = _scan(folder, copied)
     assert len(finder.calls) == 1
     pd.testing.assert_frame_equal(second.table, first.table)
 
@@ -199,32 +211,28 @@ def test_equal_names_stay_tellable_apart(folder: str, finder: MassFinder, tmp_pa
     ],
 )
 def test_another_runs_folder_is_refused_unless_fresh(
-    folder: str, finder: MassFinder, tmp_path: Path, change: dict[str, Any], message: str
+    folder: str, finder: MassFinder, copied: Path, change: dict[str, Any], message: str
 ) -> None:
-    _scan(folder, tmp_path / "run")
-    before = (tmp_path / "run/run.json").read_bytes()
+    before = (copied / "run.json").read_bytes()
     with pytest.raises(UsageError, match=message):
-        _scan(folder, tmp_path / "run", **change)
-    assert (tmp_path / "run/run.json").read_bytes() == before
-    assert len(interp.open_run(tmp_path / "run").table) == 3
-    _scan(folder, tmp_path / "run", **change, fresh=True)
+        _scan(folder, copied, **change)
+    assert (copied / "run.json").read_bytes() == before
+    assert len(interp.open_run(copied).table) == 3
+    _scan(folder, copied, **change, fresh=True)
     assert finder.calls[-1][0] == "check"
 
 
-def test_other_weights_are_another_run(folder: str, finder: MassFinder, tmp_path: Path) -> None:
-    _scan(folder, tmp_path / "run")
-    other = save_tiny(tmp_path / "tiny-llama", seed=1)  # the same name, other weights
+def test_other_weights_are_another_run(folder: str, finder: MassFinder, copied: Path) -> None:
+    other = save_tiny(copied.parent / "tiny-llama", seed=1)  # the same name, other weights
     with pytest.raises(UsageError, match="other weights"):
-        _scan(other, tmp_path / "run")
+        _scan(other, copied)
 
 
-def test_fresh_measures_again(folder: str, finder: MassFinder, tmp_path: Path) -> None:
-    _scan(folder, tmp_path / "run")
-    (tmp_path / "run/notes.txt").write_text("mine")
-    finder.calls.clear()
-    _scan(folder, tmp_path / "run", fresh=True)
+def test_fresh_measures_again(folder: str, finder: MassFinder, copied: Path) -> None:
+    (copied / "notes.txt").write_text("mine")
+    _scan(folder, copied, fresh=True)
     assert len(finder.calls) == 6
-    assert (tmp_path / "run/notes.txt").read_text() == "mine"
+    assert (copied / "notes.txt").read_text() == "mine"
 
 
 def test_fresh_never_clears_a_folder_that_is_no_run(folder: str, finder: MassFinder, tmp_path: Path) -> None:
@@ -234,10 +242,9 @@ def test_fresh_never_clears_a_folder_that_is_no_run(folder: str, finder: MassFin
     assert [entry.name for entry in tmp_path.iterdir()] == ["run.txt"]
 
 
-def test_two_scans_do_not_work_in_one_folder(folder: str, finder: MassFinder, tmp_path: Path) -> None:
-    _scan(folder, tmp_path / "run")
-    with locked(tmp_path / "run"), pytest.raises(RunFolderError, match="another scan"):
-        _scan(folder, tmp_path / "run")
+def test_two_scans_do_not_work_in_one_folder(folder: str, finder: MassFinder, copied: Path) -> None:
+    with locked(copied), pytest.raises(RunFolderError, match="another scan"):
+        _scan(folder, copied)
 
 
 def test_the_default_folder_is_safe_and_differs_by_request(
@@ -314,26 +321,24 @@ def test_a_malformed_request_is_a_usage_error(
 
 @pytest.mark.parametrize("name", ["run.json", "findings.parquet", "tensors.safetensors"])
 @pytest.mark.parametrize("damage", ["gone", "cut", "noise"])
-def test_a_damaged_run_folder_is_named(folder: str, finder: MassFinder, tmp_path: Path, name: str, damage: str) -> None:
-    _scan(folder, tmp_path / "run")
-    path = tmp_path / "run" / name
+def test_a_damaged_run_folder_is_named(copied: Path, name: str, damage: str) -> None:
+    path = copied / name
     whole = path.read_bytes()
     if damage == "gone":
         path.unlink()
     else:
         path.write_bytes(whole[: len(whole) // 2] if damage == "cut" else b"\x00\xff" * 40)
-    with pytest.raises(InterpError, match="run"):
-        interp.open_run(tmp_path / "run")
+    with pytest.raises(InterpError, match=name.partition(".")[0]):
+        interp.open_run(copied)
 
 
-def test_results_of_other_columns_than_recorded_are_refused(folder: str, finder: MassFinder, tmp_path: Path) -> None:
-    _scan(folder, tmp_path / "run")
-    path = tmp_path / "run/run.json"
+def test_results_of_other_columns_than_recorded_are_refused(copied: Path) -> None:
+    path = copied / "run.json"
     record = json.loads(path.read_text())
     record["findings"]["columns"][0]["name"] = "other"
     path.write_text(json.dumps(record))
     with pytest.raises(RunFolderError, match=r"does not fit run\.json"):
-        interp.open_run(tmp_path / "run")
+        interp.open_run(copied)
 
 
 def test_no_finding_at_all_is_a_result(folder: str, finder: MassFinder, tmp_path: Path) -> None:

@@ -59,8 +59,6 @@ def get(name: str, progress: Progress | None = None) -> Path:
 
 
 def _build(model: Packaged, scratch: Path, say: Progress) -> None:
-    import safetensors
-
     from interp.models.gguf_files import convert_gguf
     from interp.models.loading_report import one_line
 
@@ -70,12 +68,9 @@ def _build(model: Packaged, scratch: Path, say: Progress) -> None:
         say("converting to safetensors (once)")
         try:
             weight_hash = convert_gguf(gguf_file, scratch, name=model.base)
-        except (
-            ValueError,
-            RuntimeError,
-            ImportError,
-            safetensors.SafetensorError,
-        ) as error:  # not OSError: that is the disk
+        except OSError:
+            raise  # the disk; told by `get`
+        except Exception as error:  # of many kinds, from four libraries
             raise LoadError(f"{model.name} was fetched and verified, but not converted: {one_line(error)}") from error
     meta = {
         "name": model.name,

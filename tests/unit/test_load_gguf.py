@@ -66,10 +66,10 @@ def write(path: Path, *, pre: str = "default", leave_out: str = "", parts: int =
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(pre)
-    tokens = ["<unk>", "<s>", "</s>", "ab", *letters][: config.vocab_size]
+    tokens = ["<unk>", "<s>", "</s>", "ab", "cd", *letters][: config.vocab_size]
     writer.add_token_list(tokens)
     writer.add_token_types([3, 3, 3] + [1] * (len(tokens) - 3))
-    writer.add_token_merges(["a b"])
+    writer.add_token_merges(["a b", "c d"])
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     for name, tensor in model.state_dict().items():

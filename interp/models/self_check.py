@@ -113,6 +113,11 @@ def _check(model: Any) -> SelfCheck:
         )
     if not gap <= LOGIT_TOLERANCE[dtype]:
         failures.append(f"{what} from the model's own by {gap:.2g} of the largest value")
+        if path == "eager" and hf.config._attn_implementation != "eager":
+            failures.append(
+                "only this family's eager attention can be read, and in transformers it computes something else than "
+                f"the {hf.config._attn_implementation} attention this model runs with"
+            )
 
     row_error = (sums - 1).abs().max().item()
     if not row_error <= ROW_TOLERANCE[dtype]:

@@ -149,6 +149,7 @@ def _architectures(hf_model: nn.Module) -> Iterator[str]:
 
 
 def _adapter(hf_model: nn.Module) -> Any:
+    import transformer_lens.model_bridge  # noqa: F401  (4.0 cannot import its factory first)
     from transformer_lens.factories.architecture_adapter_factory import ArchitectureAdapterFactory
     from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_config_from_hf
 

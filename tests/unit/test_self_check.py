@@ -89,6 +89,15 @@ def test_notices_attention_that_depends_on_the_implementation() -> None:
     assert found.max_logit_gap > 1e-3
 
 
+def test_a_family_whose_eager_attention_computes_something_else_is_refused() -> None:
+    """Falcon with ALiBi: transformers' eager attention adds the bias twice (in the mask, and to the scores)."""
+    found = self_check(tiny("falcon", alibi=True, multi_query=False))
+    assert not found.ok
+    assert "streamed logits differ" in found.notes[0]
+    assert "something else than the sdpa attention" in found.notes[1]
+    assert self_check(tiny("falcon", alibi=True, multi_query=False, attn_implementation="eager")).ok
+
+
 def test_notices_rows_that_do_not_sum_to_one(monkeypatch: pytest.MonkeyPatch) -> None:
     from interp.tracing.statistics import RowSum
 

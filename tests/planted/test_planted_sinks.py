@@ -18,7 +18,7 @@ from tests.planted.plan import LENGTH, PLANTED, TOKENS, prompt
 from tests.tiny import tiny
 
 CONFIG = SinksConfig()
-ARCHS = tuple(FAMILIES)
+EACH_FAMILY = pytest.mark.parametrize("arch", FAMILIES, ids=[f"{name}-form" for name in FAMILIES])
 
 
 def scanned(model: Any, texts: list[tuple[int, ...]], config: SinksConfig = CONFIG) -> Findings:
@@ -35,7 +35,7 @@ def spans(findings: Findings) -> list[tuple[Any, ...]]:
     return [tuple(row[name] for name in names) for row in findings.records()]
 
 
-@pytest.mark.parametrize("arch", ARCHS)
+@EACH_FAMILY
 def test_found_exactly(arch: str) -> None:
     texts = [prompt(seed) for seed in (3, 4, 5)]
     findings = scanned(plant(arch), texts)
@@ -53,7 +53,7 @@ def test_found_exactly(arch: str) -> None:
     assert {row["level"] for row in findings.records()} == {0, 1, 2}
 
 
-@pytest.mark.parametrize("arch", ARCHS)
+@EACH_FAMILY
 def test_anchor_need_not_be_first(arch: str) -> None:
     moved = {1: 6, 7: 25, 9: 44}
     findings = scanned(plant(arch, seed=1), [prompt(8, positions=moved)])
@@ -65,7 +65,7 @@ def test_anchor_need_not_be_first(arch: str) -> None:
     assert "position 6" in findings.verdict
 
 
-@pytest.mark.parametrize("arch", ARCHS)
+@EACH_FAMILY
 def test_none_in_shuffled_weights(arch: str) -> None:
     for seed in range(3):
         findings = scanned(shuffled(plant(arch), seed), [prompt(3), prompt(4)])
@@ -76,7 +76,7 @@ def test_none_in_shuffled_weights(arch: str) -> None:
         assert {"received.0", "resid_norm.1", "anchor_cosine.1"} <= set(findings.arrays)
 
 
-@pytest.mark.parametrize("arch", ARCHS)
+@EACH_FAMILY
 def test_none_in_random_models(arch: str) -> None:
     findings = scanned(tiny(arch, seed=2), [prompt(3), prompt(4)[:9], prompt(5)[:2], prompt(6)[:1]])
     assert spans(findings) == []

@@ -12,6 +12,8 @@ import warnings
 from typing import Any
 
 import torch
+import transformers
+from packaging.version import Version
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 _DECODER = {
@@ -45,7 +47,10 @@ _CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
         "qwen3_moe",
         dict(_DECODER, **_HEAD, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=24, mlp_only_layers=[0]),
     ),
-    "gemma2": ("gemma2", dict(_GEMMA, attn_logit_softcapping=5.0, final_logit_softcapping=10.0)),
+    "gemma2": (
+        "gemma2",  # eager: transformers before 5.22 lets sdpa run it and drop the soft cap
+        dict(_GEMMA, attn_logit_softcapping=5.0, final_logit_softcapping=10.0, attn_implementation="eager"),
+    ),
     "gemma3": ("gemma3_text", dict(_GEMMA)),
     "phi3": ("phi3", dict(_DECODER, sliding_window=None)),
     "phi": ("phi", dict(_DECODER, partial_rotary_factor=0.5)),
@@ -152,6 +157,11 @@ _CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 ARCHS: tuple[str, ...] = tuple(_CONFIGS)
+
+# They never call transformers' attention interface; GPT-J and CodeGen do from 5.24 on.
+BYPASSING = frozenset({"bloom", "falcon", "gpt_neo", "mpt"}) | (
+    {"gptj", "codegen"} if Version(transformers.__version__) < Version("5.24") else set()
+)
 
 
 def tiny(arch: str, seed: int = 0, **config_overrides: Any) -> PreTrainedModel:

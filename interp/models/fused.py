@@ -8,6 +8,7 @@ cuts three contiguous blocks where the model interleaves them per KV group.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -45,7 +46,7 @@ def is_conv1d(projection: nn.Module) -> bool:
 def qkv_slices(bridge: Any, attention: nn.Module, fused: nn.Module, d_model: int) -> dict[str, Slice] | None:
     """Slices named q, k and v of the fused projection's output, or None when its layout is not a regular one."""
     width = out_features(fused)
-    own = next((getattr(attention, name) for name in _OWN_SPLITTERS if hasattr(attention, name)), None)
+    own = next((getattr(attention, name) for name in _OWN_SPLITTERS if _splits_alone(attention, name)), None)
     if own is not None:
         labels = torch.arange(width).view(1, 1, width)
         return _named(("q", "k", "v"), lambda: own(labels), width)
@@ -55,6 +56,12 @@ def qkv_slices(bridge: Any, attention: nn.Module, fused: nn.Module, d_model: int
     name = bridge.submodules["qkv"].name
     labelled = _labelled(width, d_model, is_conv1d(fused))
     return _named(("q", "k", "v"), lambda: _rows(splitter(SimpleNamespace(**{name: labelled}))), width)
+
+
+def _splits_alone(attention: nn.Module, name: str) -> bool:
+    """Whether the module has this method and it wants the fused output only (CodeGen once split part by part)."""
+    method = getattr(attention, name, None)
+    return method is not None and len(inspect.signature(method).parameters) == 1
 
 
 def gate_up_slices(bridge: Any, mlp: nn.Module, d_model: int) -> tuple[nn.Module, dict[str, Slice]] | None:

@@ -29,6 +29,8 @@ def read_checkpoint(checkpoint: Checkpoint, *, dtype: Any, placement: Any, trust
         raise LoadError(f"{folder}: config.json is not one transformers can use: {one_line(error)}") from None
     _refuse(config, folder)
     options: dict[str, Any] = {} if placement is None else {"device_map": placement}
+    if getattr(config, "attn_logit_softcapping", None):
+        options["attn_implementation"] = "eager"  # transformers before 5.22 lets sdpa run these and drop the soft cap
     try:
         with quiet():
             loaded: Any = AutoModelForCausalLM.from_pretrained(

@@ -11,6 +11,7 @@ import torch
 from interp.models.sites import SiteMap
 from interp.tracing.tracer import trace
 from tests.parity.site_cases import CASES, TOLERANCE, build, eager_patterns, gap, read_all, seen, token_ids
+from tests.tiny import BYPASSING
 
 NO_RESID_MID = {
     *("phi", "phi-qk-norm", "gpt_neox", "gptj", "codegen", "cohere", "stablelm-parallel"),
@@ -129,7 +130,7 @@ def test_mlp_internals(case: str) -> None:
             assert gap(scaled, at[f"blocks.{layer}.hook_mlp_out"]) <= TOLERANCE
 
 
-ROTARY = [case for case in CASES if case.split("-")[0] not in {"gpt2", "opt", "bloom", "gpt_neo", "mpt", "falcon"}]
+ROTARY = [case for case in CASES if case.split("-")[0] not in {"gpt2", "opt", *BYPASSING}]
 UNROTATED = [
     *("gpt2", "opt", "bloom", "gpt_neo", "mpt", "falcon-alibi"),
     *("opt-norm-after", "opt-narrow", "bloom-residual-from-norm"),
@@ -230,3 +231,12 @@ def test_zeroing_one_head_takes_away_what_it_wrote(case: str) -> None:
     written = at[f"blocks.{layer}.attn.hook_z"][:, :, head] @ sites.output_weight(layer)[0][head]
     assert written.abs().max() > 1e-2
     assert gap(at[out] - written, found) <= TOLERANCE
+
+
+def test_of_two_sites_on_one_module_the_later_sees_the_edit_of_the_earlier() -> None:
+    model = seen("llama")[0]
+    later = ["blocks.1.hook_attn_out", "blocks.1.hook_mlp_out"]
+    edit = ChangeAt(("blocks.1.attn.hook_out", "blocks.1.mlp.hook_out"), torch.zeros_like)
+    with trace(model, read=later, edit=[edit]) as t:
+        t.run(token_ids())
+        assert all(t[site].abs().max() == 0 for site in later)

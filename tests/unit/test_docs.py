@@ -1,4 +1,7 @@
-"""The documentation tells the truth: its Python blocks run, its links lead somewhere, its version is the package's."""
+"""The documentation tells the truth: its Python blocks run, its links lead somewhere, its version is the package's.
+
+Blocks fenced as `py` are not run: a whole scan takes a minute, and the notebook's test runs one.
+"""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ test: lint unit  ## every check; the same command runs in CI
 lint: $(VENV)/.dev
 	$(RUN)/ruff format --check .
 	$(RUN)/ruff check .
-	$(RUN)/pyright
+	$(RUN)/pyright --pythonpath $(RUN)/python
 
 unit: $(VENV)/.dev
 	$(RUN)/python -m pytest

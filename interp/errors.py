@@ -1,7 +1,10 @@
 """Errors a user is meant to read: one clear line that names the input, its value, and what would have worked.
 
-The CLI prints the message of an `InterpError` and exits with its `exit_code`; anything else is a bug and keeps its traceback.
+The CLI prints the message of an `InterpError` and exits with its `exit_code`; anything else is a bug and keeps its
+traceback.
 """
+
+from __future__ import annotations
 
 
 class InterpError(Exception):

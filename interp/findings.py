@@ -65,7 +65,8 @@ class Verification:
 class Heatmap:
     """A matrix for the report: `values` [rows, columns], with axis names; NaN = not measured.
 
-    `kind` = ``layer-position`` or ``layer-head`` (a click selects a head) or ``other``; `prompt` = index of the prompt it belongs to, None = all.
+    `kind` = ``layer-position`` or ``layer-head`` (a click selects a head) or ``other``; `prompt` = index of the prompt it
+    belongs to, None = all.
     `column_labels` name the columns where numbers will not do (token strings: untrusted text).
     """
 
@@ -85,7 +86,8 @@ class Heatmap:
 class TokenStrip:
     """A prompt shown token by token; hovering a query shows the keys it attends to.
 
-    `patterns` maps a label (``11.4`` = layer.head, or ``mean of layer 11``) to a pattern [queries, keys], pooled by `pool` (1 = exact).
+    `patterns` maps a label (``11.4`` = layer.head, or ``mean of layer 11``) to a pattern [queries, keys], pooled by
+    `pool` (1 = exact).
     `weight` [tokens] shades the strip at rest (e.g. mean attention received); `marks` = found positions -> kind.
     """
 

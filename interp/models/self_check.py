@@ -88,8 +88,9 @@ def _check(model: Any) -> SelfCheck:
     from interp.tracing.statistics import RowSum
     from interp.tracing.tracer import trace, unwrap
 
+    hf: Any
     hf, sites = unwrap(model)
-    embeddings: Tensor = hf.get_input_embeddings().weight  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
+    embeddings: Tensor = hf.get_input_embeddings().weight
     dtype = embeddings.dtype
     ids = _random_ids(embeddings.shape[0])
     first = f"blocks.{sites.attention_layers()[0]}.hook_attn_out"

@@ -180,7 +180,9 @@ class Trace:
                 for site in self.sites.expand(one.sites):
                     edits.setdefault(site, []).append(one)
                     bindings.setdefault(site, self.sites.binding(site))
-            taps = [self.site_tap(binding, edits.get(site, [])) for site, binding in bindings.items()]
+            # In forward order: of two sites on one module, the later has to see what an edit of the earlier did.
+            ordered = [site for site in self.sites.names() if site in bindings]
+            taps = [self.site_tap(bindings[site], edits.get(site, [])) for site in ordered]
             self.tap_attention(stack, [tap for tap in taps if tap.binding.where in ATTENTION_SIDES])
             for handle in hooks.attach(tap for tap in taps if tap.binding.where not in ATTENTION_SIDES):
                 stack.callback(handle.remove)

@@ -23,12 +23,11 @@ from transformers import (
 from interp.errors import LoadError
 from interp.models.self_check import refuse_unsupported, self_check
 from interp.models.sites import SiteMap
-from tests.tiny import ARCHS, tiny
+from tests.tiny import ARCHS, BYPASSING, tiny
 
 if TYPE_CHECKING:
     from interp.models.model import Model
 
-EAGER = {"bloom", "falcon", "gpt_neo", "mpt"}
 
 
 @pytest.mark.parametrize("arch", ARCHS)
@@ -39,7 +38,7 @@ def test_passes_on_every_architecture(arch: str) -> None:
     assert found.max_logit_gap < 1e-5
     assert found.row_sum_error < 1e-5
     assert found.edit_effect > 1e-4
-    assert found.attention_path == ("eager" if arch in EAGER else "streamed")
+    assert found.attention_path == ("eager" if arch in BYPASSING else "streamed")
     assert any("sinks" in note for note in found.notes) == (arch == "gpt_oss")
 
 

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from interp.models.model import Model
 
 
-
 @pytest.mark.parametrize("arch", ARCHS)
 def test_passes_on_every_architecture(arch: str) -> None:
     refuse_unsupported(tiny(arch))

@@ -22,13 +22,16 @@ from interp.verify import Paired, paired
 from probes.base import Prompt
 
 KINDS = ("all", "primary", "secondary")
-"""What is cut: every found sink, and the primary and the secondary ones alone."""
+"""What is cut: every found sink and, in prompts with secondary sinks, those and the primary ones alone."""
 NEAREST = 32
 """A control is drawn from so many ordinary positions around its sink."""
 HOW = (
     "In every prompt, attention to the found sinks was cut in the layers that read them, all heads, rows renormalised; "
     "and apart, in the same layers, attention to as many positions that are no sinks, each from the {nearest} ordinary "
     "ones nearest to its sink ({draws})."
+)
+NO_CONTROL = (
+    "No prompt has a second token and as many ordinary positions as sinks, so there is nothing to compare with."
 )
 METRIC = "next-token loss, nats"
 
@@ -54,7 +57,7 @@ def check(model: Any, prompt: Prompt, index: int, findings: Findings, config: Si
             return losses[cut]
 
         ordinary = sorted(set(range(told["ranked"])) - {position for position, _ in told["sinks"]["all"]})
-        for kind in KINDS:
+        for kind in KINDS if told["sinks"]["secondary"] else KINDS[:1]:
             sinks: Cut = tuple((position, tuple(layers)) for position, layers in told["sinks"][kind])
             draws = controls(sinks, ordinary, config.controls if kind == "all" else 1, (config.seed, index))
             if draws:

@@ -39,15 +39,17 @@ def measure(model: Any, prompt: Prompt, config: SinksConfig) -> Unit:
         states = [traced[RESIDUAL.format(layer)][0] for layer in range(model.n_layers)]
         received = traced.stats["received"][:, 0].numpy()
         path = traced.attention_path
-    norm = torch.stack([_float(state).norm(dim=-1) for state in states]).cpu().numpy()
+    norm = torch.stack(
+        [_float(state).norm(dim=-1).cpu() for state in states]
+    ).numpy()  # layers may be on several devices
     anchor = RULES[config.rule].anchor(received, norm, config, model.chat)
     reference = int(received.mean(axis=(0, 1)).argmax()) if anchor is None else anchor
     pairs = [cosines(_float(state), reference) for state in states]
     arrays = {
         "received": received.astype(np.float32),
         "resid_norm": norm,
-        "anchor_cosine": torch.stack([plain for plain, _ in pairs]).cpu().numpy(),
-        "centred_cosine": torch.stack([centred for _, centred in pairs]).cpu().numpy(),
+        "anchor_cosine": np.stack([plain.cpu().numpy() for plain, _ in pairs]),
+        "centred_cosine": np.stack([centred.cpu().numpy() for _, centred in pairs]),
     }
     loss = next_token_loss(out.logits, prompt.ids) if len(prompt) > 1 else None
     facts = {"anchor": anchor, "reference": reference, "loss": loss, "attention_path": path}

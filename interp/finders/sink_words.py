@@ -15,6 +15,12 @@ from interp.finders.sink_config import Measured, SinksConfig
 from interp.findings import Findings, Verification
 from probes.base import Prompt
 
+KINDS = {
+    "primary": "that live as long as it (primary)",
+    "secondary": "that start later (secondary)",
+    "transient": "other spans (transient)",
+}
+
 
 def verdict(findings: Findings, facts: ModelFacts) -> str:
     """Where the anchor is, from which block to which, how many others there are, and over how many prompts of what
@@ -26,7 +32,7 @@ def verdict(findings: Findings, facts: ModelFacts) -> str:
         return f"No attention sink was found in {where}."
     anchors = Counter(told["anchor"] for told in having)
     position, times = anchors.most_common(1)[0]
-    places = f"position {position} ({facts.position0})" if position == 0 else f"position {position}"
+    places = f"position {position}, {facts.position0}" if position == 0 else f"position {position}"
     elsewhere = "" if len(anchors) == 1 else f" (elsewhere in {len(having) - times})"
     spans = Counter((start, life) for told in having for start, life in told["anchor_spans"])
     usual = sorted(span for span, n in spans.items() if 2 * n > len(having))
@@ -53,12 +59,15 @@ def others(findings: Findings) -> str:
     if len(rest) == 0:
         return "No other token is a sink."
     parts = []
-    for kind, rows in rest.groupby("kind", sort=False):
-        holding = sum(any(position != told["anchor"] for position, _ in told["sinks"][str(kind)]) for told in prompts)
-        share = rows["received"].mean()
+    for kind, meaning in KINDS.items():
+        rows = rest[rest["kind"] == kind]
+        if len(rows) == 0:
+            continue
+        holding = sum(any(position != told["anchor"] for position, _ in told["sinks"][kind]) for told in prompts)
         first, last = int(rows["start_layer"].min()), int(rows["start_layer"].max())
         at = f"block {first}" if first == last else f"blocks {first} to {last}"
-        parts.append(f"{len(rows)} {kind} in {count(holding, 'prompt')} (starting at {at}, drawing {share:.0%})")
+        share = rows["received"].mean()
+        parts.append(f"{len(rows)} {meaning} in {count(holding, 'prompt')} (from {at} on, drawing {share:.0%})")
     return f"Beside it there are {'; '.join(parts)}."
 
 
@@ -128,7 +137,11 @@ def effect_sentences(check: Verification, secondary: Verification) -> str:
 def effect_sentence(check: Verification, what: str) -> str:
     """What cutting did, beside its controls."""
     if check.effect is None or check.control is None:
-        return "There was nothing to verify."
+        return (
+            f"The causal check did not run: {check.how}"
+            if check.verdict == "not run"
+            else "There was nothing to verify."
+        )
     found = _nats(check.effect, check.effect_low, check.effect_high)
     control = _nats(check.control, check.control_low, check.control_high)
     return (

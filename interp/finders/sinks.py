@@ -102,6 +102,8 @@ class Sinks:
         """4. Verdict of the check; effects of primary and secondary sinks apart go to the summary."""
         effects = {kind: sink_check.effects(findings, checks, kind, config).verification() for kind in sink_check.KINDS}
         verification = effects.pop("all")
+        if verification.prompts == 0 and any(one["sinks"]["all"] for one in findings.summary["prompts"]):
+            verification = replace(verification, verdict="not run", how=sink_check.NO_CONTROL)
         return replace(
             findings,
             verification=verification,
@@ -135,7 +137,8 @@ def row(prompt: Prompt, one: Measured, sink: Sink, config: SinksConfig) -> dict[
 
 def told(prompt: Prompt, unit: Unit, one: Measured, sinks: list[Sink], config: SinksConfig) -> dict[str, Any]:
     """What the summary says of one prompt, and what the causal check goes by."""
-    cuts = {kind: where_read(sinks, kind, len(one.norm)) for kind in ("all", *sink_pictures.ORDER)}
+    real = [sink for sink in sinks if config.rule == "relative" or sink.kind != "transient"]  # there it means noise
+    cuts = {kind: where_read(real, kind, len(one.norm)) for kind in ("all", *sink_pictures.ORDER)}
     anchor = one.anchor if sinks else None
     return {
         "name": prompt.name,

@@ -89,11 +89,10 @@ def test_nothing_without_the_planted_tokens() -> None:
 
 def test_released_rule_sees_the_primary_only_in_twelve_layers() -> None:
     findings = scanned(plant("llama"), [prompt(3)], SinksConfig(rule="wong2025"))
-    table = {(row["position"], row["kind"], row["start_layer"], row["lifetime"]) for row in findings.records()}
-    expected = {(p.position, "primary", p.start, p.lifetime) for p in PLANTED}  # 12 - 15 < 0: all are primary-like
-    # block `start + lifetime` takes the length away, and the released window runs up to and with that block
-    assert {row for row in table if row[0] in (18, 41)} == {row for row in expected if row[0] in (18, 41)}
-    assert (0, "primary", 1, 9) in table or (0, "primary", 1, 10) in table
+    # 12 - 15 < 0, so whatever is recorded is primary-like
+    assert {(row["position"], row["kind"], row["start_layer"], row["lifetime"]) for row in findings.records()} == {
+        (planted.position, "primary", planted.start, planted.lifetime) for planted in PLANTED
+    }
     assert any("no secondary sink" in caveat for caveat in findings.caveats)
 
 
@@ -121,3 +120,10 @@ def test_few_prompts_are_too_few_to_say() -> None:
     assert check is not None and check.verdict == "too few to say"
     assert check.effect is not None and len(check.per_prompt) == 3
     assert "too few to say" in findings.verdict
+
+
+def test_released_rule_without_ordinary_positions_cannot_be_checked() -> None:
+    findings = scanned(plant("llama"), [(1, 1, 7, 1)], SinksConfig(rule="wong2025"))
+    check = findings.verification
+    assert check is not None and check.verdict == "not run" and check.effect is None
+    assert "did not run" in findings.verdict

@@ -325,6 +325,19 @@ def test_a_dry_run_writes_nothing_and_measures_nothing(
     assert finder.calls == []
 
 
+def test_a_dry_run_finds_models_in_the_hub_cache(
+    finder: MassFinder, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    place = tmp_path / "hub" / "models--someone--tiny"
+    save_tiny(place / "snapshots" / commit)
+    (place / "refs").mkdir()
+    (place / "refs" / "main").write_text(commit)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    done = _run(capsys, *_mass("someone/tiny", "--dry-run", "--json"))
+    assert (done.code, json.loads(done.out)["model"]) == (0, "someone/tiny")
+
+
 def test_a_dry_run_of_a_model_that_is_not_here(capsys: pytest.CaptureFixture[str]) -> None:
     start = time.monotonic()
     done = _run(capsys, "scan", "--model", "qwen3-14b", "--text", "the cat", "--dry-run")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -117,13 +116,25 @@ def test_other_commands(capsys: pytest.CaptureFixture[str], arguments: list[str]
     assert "Traceback" not in captured.err
 
 
-@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="permissions do not bind root")
-def test_a_folder_that_is_not_writable(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "closed").mkdir(mode=0o500)
+def test_a_folder_that_is_not_writable(
+    model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refused by the system, not by modes: modes do not bind root, who may run the tests."""
+
+    def closed(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EROFS, os.strerror(errno.EROFS))
+
+    arguments = ["scan", "--model", model, "--find", "mass", "--text", "the cat", "--quiet", "--out", "closed"]
     with registered():
-        arguments = ["scan", "--model", model, "--find", "mass", "--text", "the cat", "--quiet", "--out", "closed/run"]
-        assert run(arguments) == 1
-    assert "cannot use closed/run as run folder: Permission denied" in capsys.readouterr().err
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "mkdir", closed)
+            assert run(arguments) == 1
+        assert "cannot use closed as run folder: Read-only file system" in capsys.readouterr().err
+        Path("closed").mkdir()
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "access", lambda path, mode, **_: not mode & os.W_OK)
+            assert run(arguments) == 1
+        assert "cannot use closed as run folder: it is not writable" in capsys.readouterr().err
 
 
 def test_a_full_disk(model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,62 +4,23 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
 import interp
-from interp.errors import InterpError, UsageError
-from interp.runs.lock import locked
+from interp.errors import UsageError
 from interp.runs.store import RunFolderError
 from probes.base import Prompt
-from tests.mass_finder import MassConfig, MassFinder, registered, save_tiny
+from tests.mass_finder import MassConfig, MassFinder, registered
 from tests.tiny import tiny, tiny_tokenizer
-
-TEXTS = {
-    "one": "the cat sat on the mat.",
-    "two": "a red dog ran to it and the cat ran.",
-    "three": "it was blue and red",
-}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return save_tiny(tmp_path_factory.mktemp("models") / "tiny-llama")
-
-
-@pytest.fixture
-def finder() -> Iterator[MassFinder]:
-    with registered() as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def scanned(folder: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a finished scan; copy it before changing anything."""
-    out = tmp_path_factory.mktemp("scanned") / "run"
-    with registered():
-        interp.scan(folder, find="mass", texts=TEXTS, progress=False, out=out)
-    return out
-
-
-@pytest.fixture
-def copied(scanned: Path, tmp_path: Path) -> Path:
-    shutil.copytree(scanned, tmp_path / "run")
-    return tmp_path / "run"
-
-
-def _scan(model: Any, out: Path | None, **options: Any) -> interp.ScanResult:
-    options = {"texts": TEXTS, "progress": False, **options}
-    return interp.scan(model, find="mass", out=out, **options)
+from tests.unit.runs.conftest import TEXTS, scan_tiny
 
 
 def test_a_scan_writes_a_whole_run(folder: str, finder: MassFinder, tmp_path: Path) -> None:
-    result = _scan(folder, tmp_path / "run")
+    result = scan_tiny(folder, tmp_path / "run")
     assert list(result.table["prompt"]) == ["one", "two", "three"]
     assert sorted(entry.name for entry in (tmp_path / "run").iterdir()) == [
         ".lock",
@@ -78,7 +39,7 @@ def test_a_scan_writes_a_whole_run(folder: str, finder: MassFinder, tmp_path: Pa
 
 
 def test_the_record_says_what_ran_on_what(folder: str, finder: MassFinder, tmp_path: Path) -> None:
-    result = _scan(folder, tmp_path / "run", max_length=6, config={"floor": "0.01"}, seed=3)
+    result = scan_tiny(folder, tmp_path / "run", max_length=6, config={"floor": "0.01"}, seed=3)
     record = json.loads((tmp_path / "run/run.json").read_text())
     provenance = record["provenance"]
     assert record["status"] == "finished"
@@ -106,7 +67,7 @@ def test_the_record_says_what_ran_on_what(folder: str, finder: MassFinder, tmp_p
 
 
 def test_the_folder_alone_gives_everything_back(folder: str, finder: MassFinder, tmp_path: Path) -> None:
-    first = _scan(folder, tmp_path / "run")
+    first = scan_tiny(folder, tmp_path / "run")
     moved = tmp_path / "moved"
     shutil.move(tmp_path / "run", moved)
     again = interp.open_run(moved)
@@ -144,7 +105,7 @@ def test_the_parquet_file_explains_its_columns(folder: str, finder: MassFinder, 
 
 
 def test_results_show_themselves(folder: str, finder: MassFinder, tmp_path: Path) -> None:
-    result = _scan(folder, tmp_path / "run")
+    result = scan_tiny(folder, tmp_path / "run")
     assert "3 keys found" in result._repr_html_()
     assert "3 keys found" in repr(result)
     assert len(result.top(2)) == 2
@@ -159,7 +120,7 @@ def test_results_show_themselves(folder: str, finder: MassFinder, tmp_path: Path
 
 def test_the_same_call_again_measures_nothing(folder: str, finder: MassFinder, copied: Path) -> None:
     first = interp.open_run(copied)
-    second = _scan(folder, copied)
+    second = scan_tiny(folder, copied)
     assert finder.calls == []
     pd.testing.assert_frame_equal(second.table, first.table)
     assert second.provenance["units"] == {"measured": {}, "on_disk": {"measure": 3, "check": 3}}
@@ -167,15 +128,15 @@ def test_the_same_call_again_measures_nothing(folder: str, finder: MassFinder, c
 
 def test_an_interrupted_scan_goes_on_where_it_was(folder: str, tmp_path: Path) -> None:
     with registered() as whole:
-        expected = _scan(folder, tmp_path / "whole")
+        expected = scan_tiny(folder, tmp_path / "whole")
         assert len(whole.calls) == 6
     with registered(stop_at=2) as stopped, pytest.raises(KeyboardInterrupt):
-        _scan(folder, tmp_path / "run")
+        scan_tiny(folder, tmp_path / "run")
     assert stopped.calls == [("measure", "one"), ("measure", "two")]
     with pytest.raises(RunFolderError, match=r"not finished \(interrupted\)"):
         interp.open_run(tmp_path / "run")
     with registered() as resumed:
-        result = _scan(folder, tmp_path / "run")
+        result = scan_tiny(folder, tmp_path / "run")
     assert resumed.calls[0] == ("measure", "three")
     assert len(resumed.calls) == 4
     pd.testing.assert_frame_equal(result.table, expected.table)
@@ -185,66 +146,28 @@ def test_a_damaged_unit_is_measured_again(folder: str, finder: MassFinder, copie
     first = interp.open_run(copied)
     units = sorted((copied / "units").iterdir())
     units[0].write_bytes(units[0].read_bytes()[:50])
-    second = _scan(folder, copied)
+    second = scan_tiny(folder, copied)
     assert len(finder.calls) == 1
     pd.testing.assert_frame_equal(second.table, first.table)
 
 
 def test_equal_prompts_share_what_was_measured_and_count_twice(folder: str, finder: MassFinder, tmp_path: Path) -> None:
-    result = _scan(folder, tmp_path / "run", texts=["the cat", "the cat", "a dog"])
+    result = scan_tiny(folder, tmp_path / "run", texts=["the cat", "the cat", "a dog"])
     assert [call for call in finder.calls if call[0] == "measure"] == [("measure", "text 0"), ("measure", "text 2")]
     assert list(result.table["prompt"]) == ["text 0", "text 1", "text 2"]
     assert any("1 prompts repeat" in caveat for caveat in result.findings.caveats)
 
 
 def test_equal_names_stay_tellable_apart(folder: str, finder: MassFinder, tmp_path: Path) -> None:
-    result = _scan(folder, tmp_path / "run", texts=[("x", "the cat"), ("x", "a dog"), ("x (2)", "the mat")])
+    result = scan_tiny(folder, tmp_path / "run", texts=[("x", "the cat"), ("x", "a dog"), ("x (2)", "the mat")])
     assert list(result.table["prompt"]) == ["x", "x (2)", "x (2) (2)"]
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"texts": {"one": "the dog"}}, "other prompts: 3 there, 1 here"),
-        ({"config": {"floor": 0.5}}, r"other settings: floor=0\.0 there, 0\.5 here"),
-        ({"bos": "none"}, "other bos: auto there, none here"),
-    ],
-)
-def test_another_runs_folder_is_refused_unless_fresh(
-    folder: str, finder: MassFinder, copied: Path, change: dict[str, Any], message: str
-) -> None:
-    before = (copied / "run.json").read_bytes()
-    with pytest.raises(UsageError, match=message):
-        _scan(folder, copied, **change)
-    assert (copied / "run.json").read_bytes() == before
-    assert len(interp.open_run(copied).table) == 3
-    _scan(folder, copied, **change, fresh=True)
-    assert finder.calls[-1][0] == "check"
-
-
-def test_other_weights_are_another_run(folder: str, finder: MassFinder, copied: Path) -> None:
-    other = save_tiny(copied.parent / "tiny-llama", seed=1)  # the same name, other weights
-    with pytest.raises(UsageError, match="other weights"):
-        _scan(other, copied)
 
 
 def test_fresh_measures_again(folder: str, finder: MassFinder, copied: Path) -> None:
     (copied / "notes.txt").write_text("mine")
-    _scan(folder, copied, fresh=True)
+    scan_tiny(folder, copied, fresh=True)
     assert len(finder.calls) == 6
     assert (copied / "notes.txt").read_text() == "mine"
-
-
-def test_fresh_never_clears_a_folder_that_is_no_run(folder: str, finder: MassFinder, tmp_path: Path) -> None:
-    (tmp_path / "run.txt").write_text("mine")
-    with pytest.raises(UsageError, match="no run folder"):
-        _scan(folder, tmp_path, fresh=True)
-    assert [entry.name for entry in tmp_path.iterdir()] == ["run.txt"]
-
-
-def test_two_scans_do_not_work_in_one_folder(folder: str, finder: MassFinder, copied: Path) -> None:
-    with locked(copied), pytest.raises(RunFolderError, match="another scan"):
-        _scan(folder, copied)
 
 
 def test_the_default_folder_is_safe_and_differs_by_request(
@@ -254,7 +177,7 @@ def test_the_default_folder_is_safe_and_differs_by_request(
     hf = tiny("llama")
     hf.config._name_or_path = "../../../etc/Evil Name\n"
     model = interp.load(hf, tokenizer=tiny_tokenizer(128))
-    first, second = _scan(model, None), _scan(model, None, config=MassConfig(floor=0.1))
+    first, second = scan_tiny(model, None), scan_tiny(model, None, config=MassConfig(floor=0.1))
     assert first.folder.parent == second.folder.parent == Path("runs")
     assert first.folder != second.folder
     assert first.folder.name.startswith("mass-etc-evil-name-")
@@ -263,86 +186,22 @@ def test_the_default_folder_is_safe_and_differs_by_request(
 
 def test_ready_prompts_and_a_model_object(finder: MassFinder, tmp_path: Path) -> None:
     prompts = [Prompt("ids", "", (1, 5, 9, 12), ("a", "b", "c", "d"))]
-    result = _scan(tiny("gpt2"), tmp_path / "run", texts=None, prompts=prompts)
+    result = scan_tiny(tiny("gpt2"), tmp_path / "run", texts=None, prompts=prompts)
     assert list(result.table["prompt"]) == ["ids"]
     assert result.provenance["model"]["kind"] == "object"
     with pytest.raises(UsageError, match=r"'ids' has 4 tokens, more than max_length=3"):
-        _scan(tiny("gpt2"), tmp_path / "run2", texts=None, prompts=prompts, max_length=3)
+        scan_tiny(tiny("gpt2"), tmp_path / "run2", texts=None, prompts=prompts, max_length=3)
 
 
 def test_a_family_that_bypasses_the_streamed_path_is_said_so(finder: MassFinder, tmp_path: Path) -> None:
     model = interp.load(tiny("bloom"), tokenizer=tiny_tokenizer(128))
-    result = _scan(model, tmp_path / "run")
+    result = scan_tiny(model, tmp_path / "run")
     assert result.provenance["attention_path"] == "eager"
     assert any("bypasses the streamed" in caveat for caveat in result.findings.caveats)
 
 
-def test_a_model_that_fails_its_self_check_is_refused(
-    folder: str, finder: MassFinder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from types import SimpleNamespace
-
-    from interp.models import self_check
-
-    failing = SimpleNamespace(ok=False, notes=("logits differ by 3.2",))
-    monkeypatch.setattr(self_check, "self_check", lambda model: failing)
-    with pytest.raises(interp.SelfCheckError, match=r"self-check failed \(logits differ by 3\.2\)") as caught:
-        _scan(folder, tmp_path / "run")
-    assert caught.value.exit_code == 3
-    assert finder.calls == []
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"limit": 0}, "--limit 0"),
-        ({"max_length": 1}, "--max-length 1"),
-        ({"seed": -1}, "--seed -1"),
-        ({"keep_arrays": -1}, "--keep-arrays -1"),
-        ({"texts": "  \n"}, "is empty"),
-        ({"texts": "a", "probe": "random"}, "--text and --probe given together"),
-        ({"texts": None, "probe": "randon"}, r"unknown probe 'randon'\. Did you mean random"),
-        ({"texts": [3]}, "is a int, not text"),
-        ({"texts": []}, "no prompts"),
-        ({"texts": None, "prompts": [3]}, "expected a JSONL file or Prompt objects"),
-        ({"config": {"flor": 1}}, "Did you mean floor"),
-        ({"config": 3}, "takes MassConfig or a dict"),
-        ({"texts": "\udcff"}, "is not UTF-8"),
-        ({"texts": "the", "bos": "none"}, r"has 1 token\(s\)"),
-    ],
-)
-def test_a_malformed_request_is_a_usage_error(
-    folder: str, finder: MassFinder, tmp_path: Path, options: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(UsageError, match=message):
-        _scan(folder, tmp_path / "run", **options)
-    assert finder.calls == []
-
-
-@pytest.mark.parametrize("name", ["run.json", "findings.parquet", "tensors.safetensors"])
-@pytest.mark.parametrize("damage", ["gone", "cut", "noise"])
-def test_a_damaged_run_folder_is_named(copied: Path, name: str, damage: str) -> None:
-    path = copied / name
-    whole = path.read_bytes()
-    if damage == "gone":
-        path.unlink()
-    else:
-        path.write_bytes(whole[: len(whole) // 2] if damage == "cut" else b"\x00\xff" * 40)
-    with pytest.raises(InterpError, match=name.partition(".")[0]):
-        interp.open_run(copied)
-
-
-def test_results_of_other_columns_than_recorded_are_refused(copied: Path) -> None:
-    path = copied / "run.json"
-    record = json.loads(path.read_text())
-    record["findings"]["columns"][0]["name"] = "other"
-    path.write_text(json.dumps(record))
-    with pytest.raises(RunFolderError, match=r"does not fit run\.json"):
-        interp.open_run(copied)
-
-
 def test_no_finding_at_all_is_a_result(folder: str, finder: MassFinder, tmp_path: Path) -> None:
-    result = _scan(folder, tmp_path / "run", config={"floor": 2.0})
+    result = scan_tiny(folder, tmp_path / "run", config={"floor": 2.0})
     assert len(result.table) == 0
     again = interp.open_run(tmp_path / "run")
     assert again.findings.records() == []

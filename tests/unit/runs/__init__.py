@@ -1,0 +1,1 @@
+"""Tests of scan() and its run folder."""

@@ -65,8 +65,8 @@ class Verification:
 class Heatmap:
     """A matrix for the report: `values` [rows, columns], with axis names; NaN = not measured.
 
-    `kind` = ``layer-position`` or ``layer-head`` (a click selects a head) or ``other``; `prompt` = index of the prompt it
-    belongs to, None = all.
+    `kind` = ``layer-position`` or ``layer-head`` (a click selects a head) or ``other``; `prompt` = index of the prompt
+    it belongs to, None = all.
     `column_labels` name the columns where numbers will not do (token strings: untrusted text).
     """
 

@@ -50,7 +50,7 @@ def _folder(name: str) -> Path:
         return Path(name).expanduser()
     hub_id = entry.hub_id if entry is not None else alias
     if "/" in hub_id and in_hub_cache(hub_id):
-        return hub_folder(hub_id, revision or None, allow_pickle=False, trust_remote_code=False, say=str)[0]
+        return hub_folder(hub_id, revision or None, allow_pickle=False, trust_remote_code=False, say=lambda _: None)[0]
     raise LoadError(f"{name}: a dry run downloads nothing, and this model is not on this machine. {offline_summary()}")
 
 

@@ -6,14 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from interp.models.gguf_tokenizers import build_tokenizer
 from interp.models.hashing import sha256_file
 from interp.models.loading_report import check_complete
 from interp.models.quiet import quiet
-
-# Pre-tokenizers that a GGUF file names in `tokenizer.ggml.pre` and that transformers does not restore. SmolLM and
-# SmolLM2 split every digit off before the byte-level split (llama.cpp, src/llama-vocab.cpp,
-# LLAMA_VOCAB_PRE_TYPE_SMOLLM).
-_SPLIT_DIGITS_FIRST = frozenset({"smollm"})
 
 
 def read_header(path: Path) -> dict[str, Any]:
@@ -33,24 +29,12 @@ def read_header(path: Path) -> dict[str, Any]:
     }
 
 
-def restore_pretokenizer(tokenizer: Any, kind: str | None) -> Any:
-    """Put back the digit split that transformers' GGUF conversion drops; returns the same tokenizer."""
-    if kind in _SPLIT_DIGITS_FIRST:
-        from tokenizers.pre_tokenizers import ByteLevel, Digits
-        from tokenizers.pre_tokenizers import Sequence as Steps
-
-        tokenizer.backend_tokenizer.pre_tokenizer = Steps(
-            [Digits(individual_digits=True), ByteLevel(add_prefix_space=False, use_regex=True)]
-        )
-    return tokenizer
-
-
 def gguf_tokenizer(path: Path) -> Any:
     """The tokenizer inside a GGUF file."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
-    return restore_pretokenizer(tokenizer, read_header(path).get("tokenizer.ggml.pre"))
+    built = build_tokenizer(path)
+    return AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name) if built is None else built
 
 
 def gguf_model(path: Path, dtype: Any, placement: Any = None) -> tuple[Any, dict[str, Any]]:

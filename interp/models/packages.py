@@ -11,7 +11,7 @@ from typing import Any
 from interp.models.cache import cache_dir
 
 META = "meta.json"
-LAYOUT = 2  # of the converted folder; another number in meta.json means: convert again
+LAYOUT = 3  # of the converted folder; another number in meta.json means: convert again
 
 
 @dataclass(frozen=True)

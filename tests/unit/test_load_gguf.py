@@ -12,10 +12,11 @@ import torch
 from tokenizers import pre_tokenizers
 
 from interp.errors import LoadError, UsageError
-from interp.models.gguf_files import convert_gguf, read_header, restore_pretokenizer
+from interp.models.gguf_files import convert_gguf, read_header
+from interp.models.gguf_tokenizers import build_tokenizer
 from interp.models.hashing import sha256_file
 from interp.models.load import load
-from tests.tiny import tiny, tiny_tokenizer
+from tests.tiny import tiny
 
 IDS = torch.tensor([[1, 5, 9, 7]])
 NAMES = {
@@ -121,9 +122,43 @@ def test_digits_are_split_off_where_the_file_says_so(tmp_path: Path) -> None:
     assert tokenizer is not None
     split = tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str("x  12")
     assert [piece for piece, _ in split] == ["x", "ĠĠ", "1", "2"]
-    other = tiny_tokenizer()
-    before = other.backend_tokenizer.to_str()
-    assert restore_pretokenizer(other, "llama-bpe").backend_tokenizer.to_str() == before
+    assert tokenizer("abx")["input_ids"] == tokenizer.convert_tokens_to_ids(["ab", "x"])
+    assert (tokenizer.bos_token_id, tokenizer.eos_token_id) == (1, 2)
+
+
+def test_sentencepiece_without_a_space_in_front(tmp_path: Path) -> None:
+    """Gemma's kind: merges from the vocabulary, BOS as the file says, runs of spaces and unknown bytes as pieces."""
+    pieces = ["<pad>", "<eos>", "<bos>", "<unk>", "\n", "\n\n", "  ", *(f"<0x{byte:02X}>" for byte in range(256))]
+    pieces += ["\u2581t", "he", "\u2581the", "\u2581", "t", "h", "e", "a"]
+    types = [3, 3, 3, 3, 4, 4, 4] + [6] * 256 + [1] * 8
+    for add_bos in (True, False):
+        writer = gguf.GGUFWriter(str(tmp_path / "t.gguf"), "gemma3")
+        writer.add_tokenizer_model("llama")
+        writer.add_tokenizer_pre("default")
+        writer.add_token_list(pieces)
+        writer.add_token_scores([-1000.0] * len(pieces))
+        writer.add_token_types(types)
+        writer.add_bos_token_id(2)
+        writer.add_eos_token_id(1)
+        writer.add_unk_token_id(3)
+        writer.add_add_bos_token(add_bos)
+        writer.add_add_space_prefix(False)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.close()
+        tokenizer = build_tokenizer(tmp_path / "t.gguf")
+        assert tokenizer is not None
+        ids = tokenizer("a the\n\n   é")["input_ids"]
+        shown = tokenizer.convert_ids_to_tokens(ids)
+        front = ["<bos>"] if add_bos else []
+        spaces = ["\u2581\u2581", "\u2581"]
+        assert shown == [*front, "a", "\u2581the", "\n\n", *spaces, "<0xC3>", "<0xA9>"]
+        assert tokenizer.decode(ids, skip_special_tokens=True) == "a the\n\n   é"
+
+
+def test_other_kinds_are_left_to_transformers(tmp_path: Path) -> None:
+    write(tmp_path / "m.gguf", pre="llama-bpe")
+    assert build_tokenizer(tmp_path / "m.gguf") is None
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.95])

@@ -39,9 +39,8 @@ def measure(model: Any, prompt: Prompt, config: SinksConfig) -> Unit:
         states = [traced[RESIDUAL.format(layer)][0] for layer in range(model.n_layers)]
         received = traced.stats["received"][:, 0].numpy()
         path = traced.attention_path
-    norm = torch.stack(
-        [_float(state).norm(dim=-1).cpu() for state in states]
-    ).numpy()  # layers may be on several devices
+    # layers may be on several devices
+    norm = torch.stack([_float(state).norm(dim=-1).cpu() for state in states]).numpy()
     anchor = RULES[config.rule].anchor(received, norm, config, model.chat)
     reference = int(received.mean(axis=(0, 1)).argmax()) if anchor is None else anchor
     pairs = [cosines(_float(state), reference) for state in states]

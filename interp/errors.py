@@ -31,6 +31,10 @@ class TraceError(InterpError):
     """The tracer met something it will not silently get wrong."""
 
 
+class NumbersError(InterpError):
+    """A model produced NaN or infinity, so nothing can be said about it."""
+
+
 class SelfCheckError(InterpError):
     """The load-time self-check failed, so no number from this model can be trusted."""
 

@@ -18,6 +18,7 @@ from torch.utils.hooks import RemovableHandle
 
 from interp.errors import TraceError
 from interp.tracing import attention, streamed
+from interp.tracing.passes import PROBING
 
 SOFTMAXES = frozenset({torch.softmax, torch.nn.functional.softmax, Tensor.softmax})
 BLOCK_ROWS = 128
@@ -37,7 +38,7 @@ class CatchSoftmax(TorchFunctionMode):
         result = func(*args, **(kwargs or {}))
         if func in SOFTMAXES and isinstance(result, Tensor) and result.dim() == 4:
             self.caught += 1
-            with torch._C.DisableTorchFunction():
+            with torch._C.DisableTorchFunction(), torch.autocast(result.device.type, enabled=False):
                 return self.visit(result)
         return result
 
@@ -106,6 +107,7 @@ def attention_path(hf: nn.Module, modules: list[nn.Module]) -> str:
     taps = {id(module): streamed.Tap() for module in modules}
     modes = {module: module.training for module in hf.modules()}
     device = next(hf.parameters()).device
+    token = PROBING.set(True)
     try:
         hf.eval()
         with streamed.tapped(taps), streamed.implementation(hf, modules, attention.NAME), torch.no_grad():
@@ -113,6 +115,7 @@ def attention_path(hf: nn.Module, modules: list[nn.Module]) -> str:
             two = torch.tensor([[0, 1]], device=device)
             hf(input_ids=two, attention_mask=two, use_cache=False)
     finally:
+        PROBING.reset(token)
         for module, training in modes.items():
             module.training = training
     PATHS[hf] = "streamed" if all(tap.calls == 1 for tap in taps.values()) else "eager"

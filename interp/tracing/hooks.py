@@ -12,6 +12,7 @@ from torch.utils.hooks import RemovableHandle
 
 from interp.errors import TraceError
 from interp.models.binding import Binding, put, take
+from interp.tracing.passes import PROBING
 
 
 class SiteEdit(Protocol):
@@ -39,9 +40,12 @@ class SiteTap:
         copy: bool,
     ):
         self.binding, self.edits, self.record, self.batch, self.copy = binding, edits, record, batch, copy
+        self.visits = 0  # in the forward call under way
 
     def visit(self, tensor: Tensor) -> Tensor:
         """The tensor the model goes on with."""
+        if PROBING.get():
+            return tensor
         if not isinstance(tensor, Tensor):
             raise TraceError(f"{self.binding.site}: found {type(tensor).__name__} where a tensor was expected")
         value = take(self.binding, tensor, self.batch())
@@ -57,7 +61,10 @@ class SiteTap:
             tensor = put(self.binding, tensor, value)
         if self.record is not None:
             kept = value if torch.is_grad_enabled() else value.detach()
-            self.record(self.binding.site, kept.clone() if self.copy else kept)
+            # a view of something larger (one new row of a KV cache) would keep all of it alive
+            part = kept.untyped_storage().nbytes() > kept.numel() * kept.element_size()
+            self.record(self.binding.site, kept.clone() if self.copy or part else kept)
+        self.visits += 1
         return tensor
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from interp.errors import TraceError
 from interp.tracing.blocks import PassFrame
 from interp.tracing.statistics import Accumulator, Statistic
 
+PROBING: ContextVar[bool] = ContextVar("probing", default=False)  # the run that counts calls is nobody's pass
 CACHE_NAMES = ("cache", "past_key_values")  # transformers renamed the argument and the output field after 5.17
 
 
@@ -24,7 +26,7 @@ def cache_name(hf: nn.Module) -> str:
 
 def cache_of(output: Any) -> Any:
     """The KV cache in a model output; None when there is none."""
-    return next((output[name] for name in CACHE_NAMES if name in output), None)
+    return next((output[name] for name in CACHE_NAMES if isinstance(output, Mapping) and name in output), None)
 
 
 class Pass:
@@ -34,6 +36,7 @@ class Pass:
         self.frame = frame
         self.accumulators: dict[str, Accumulator] = {stat.name: stat.accumulator(frame) for stat in stats}
         self.reads: dict[str, list[Tensor]] = {}
+        self.cache: Any = None  # the KV cache this pass fills; known from its first call or that call's output
 
 
 class Forward:
@@ -96,9 +99,17 @@ def open_forward(call: Mapping[str, Any], last: Pass | None, n_layers: int, stat
     if fed is None:
         raise TraceError("the model was called without input_ids or inputs_embeds; pass one of them by name")
     batch, n_queries = fed.shape[:2]
-    base = cached_length(next((call[name] for name in CACHE_NAMES if call.get(name) is not None), None))
-    continues = last is not None and base > 0 and base == last.frame.seen and batch == last.frame.batch
-    current = last if continues and last is not None else Pass(PassFrame(n_layers, batch, base, base), stats)
+    cache = next((call[name] for name in CACHE_NAMES if call.get(name) is not None), None)
+    base = cached_length(cache)
+    current = last if last is not None and base > 0 and cache is last.cache else None
+    if current is None:
+        current = Pass(PassFrame(n_layers, batch, base, base), stats)
+        current.cache = cache
+    elif (base, batch) != (current.frame.seen, current.frame.batch):
+        raise TraceError(
+            f"the KV cache was changed between calls: it holds {base} tokens of {batch} sequences where the trace saw "
+            f"{current.frame.seen} of {current.frame.batch}; beam search and assisted decoding are not traced"
+        )
     frame = current.frame
     frame.seen = base + n_queries
     if ids is None:

@@ -124,9 +124,11 @@ def streamed_attention(
     )
     block_rows = next((tap.block_rows for tap in reversed(taps) if tap.block_rows), None)
     full_rows = any(tap.edits_rows() for tap in taps)
-    return attention.attend(
-        query, key, value, attention_mask, rules, fold, full_rows=full_rows, block_rows=block_rows
-    ), None
+    with torch.autocast(query.device.type, enabled=False):  # float32 sums also where the user runs under autocast
+        out = attention.attend(
+            query, key, value, attention_mask, rules, fold, full_rows=full_rows, block_rows=block_rows
+        )
+    return out, None
 
 
 def with_bias(mask: Tensor | None, bias: Tensor) -> Tensor:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -15,54 +13,12 @@ from interp.errors import TraceError, UsageError
 from interp.models.binding import Binding
 from interp.tracing import attention, bypass, hooks, streamed
 from interp.tracing.hooks import SiteEdit, SiteTap
-from interp.tracing.passes import Forward, Pass, cache_name, describe_call, open_forward
+from interp.tracing.inputs import as_ids, entry_modules, unwrap
+from interp.tracing.passes import PROBING, Forward, Pass, cache_name, cache_of, describe_call, open_forward
 from interp.tracing.statistics import Accumulator, Statistic
 from interp.tracing.taps import LayerTap, RowEdit
 
-SITES: weakref.WeakKeyDictionary[nn.Module, Any] = weakref.WeakKeyDictionary()
 ATTENTION_SIDES = ("query", "key", "value")
-
-
-def unwrap(model: Any) -> tuple[nn.Module, Any]:
-    """The HF module and the site map of a `Model` or a bare HF model."""
-    if isinstance(model, nn.Module):
-        if model not in SITES:
-            from interp.models.sites import SiteMap
-
-            SITES[model] = SiteMap(model)
-        return model, SITES[model]
-    if hasattr(model, "hf") and hasattr(model, "sites"):
-        return model.hf, model.sites
-    raise UsageError(f"trace() takes a loaded Model or a Hugging Face model, got {type(model).__name__}")
-
-
-def as_ids(input_ids: Any, device: torch.device) -> Tensor:
-    """Token ids as [batch, position] int64.
-
-    Raises:
-        UsageError: anything that is not one sequence of ids or a rectangle of them.
-    """
-    try:
-        ids = torch.as_tensor(input_ids)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"token ids must be a list of ints or equally long lists of them: {error}") from error
-    if ids.dim() == 1:
-        ids = ids[None]
-    if ids.dim() != 2 or ids.shape[1] == 0 or ids.is_floating_point():
-        raise UsageError(
-            f"token ids of shape {tuple(ids.shape)} and type {ids.dtype}; expected ints [position] or [batch, position]"
-        )
-    return ids.long().to(device)
-
-
-def entry_modules(hf: nn.Module, block: nn.Module) -> list[nn.Module]:
-    """The modules around the blocks that take token ids: the causal LM, its base model, its decoder."""
-    return [
-        module
-        for module in hf.modules()
-        if "input_ids" in inspect.signature(module.forward).parameters
-        and any(child is block for child in module.modules())
-    ]
 
 
 class StatsView(Mapping[str, Any]):
@@ -108,11 +64,17 @@ class Trace:
         strange = [one for one in edit if not hasattr(one, "rows") and not hasattr(one, "sites")]
         if strange:
             raise UsageError(f"not an edit: {strange[0]!r}; edits have `sites` and `apply`, or `layers` and `rows`")
+        for one in (*self.stat_list, *self.row_edits):
+            beyond = sorted(layer for layer in one.layers or () if not 0 <= layer < self.sites.n_layers)
+            if beyond:
+                raise UsageError(f"{type(one).__name__}: layers {beyond}; the model has 0..{self.sites.n_layers - 1}")
         self.passes: list[Pass] = []
         self.forward: Forward | None = None
         self.depth = 0
         self.attention_path = "streamed"
         self.notes: list[str] = []
+        self.taps: list[SiteTap] = []
+        self.guarded: list[Any] = []
         self.stack: ExitStack | None = None
 
     # -- what the user reads ------------------------------------------------------------------------------------------
@@ -182,9 +144,9 @@ class Trace:
                     bindings.setdefault(site, self.sites.binding(site))
             # In forward order: of two sites on one module, the later has to see what an edit of the earlier did.
             ordered = [site for site in self.sites.names() if site in bindings]
-            taps = [self.site_tap(bindings[site], edits.get(site, [])) for site in ordered]
-            self.tap_attention(stack, [tap for tap in taps if tap.binding.where in ATTENTION_SIDES])
-            for handle in hooks.attach(tap for tap in taps if tap.binding.where not in ATTENTION_SIDES):
+            self.taps = [self.site_tap(bindings[site], edits.get(site, [])) for site in ordered]
+            self.tap_attention(stack, [tap for tap in self.taps if tap.binding.where in ATTENTION_SIDES])
+            for handle in hooks.attach(tap for tap in self.taps if tap.binding.where not in ATTENTION_SIDES):
                 stack.callback(handle.remove)
             for module in entry_modules(self.hf, self.sites.block(0)):
                 stack.callback(module.register_forward_pre_hook(self.begin_forward, with_kwargs=True).remove)
@@ -194,6 +156,10 @@ class Trace:
 
     def __exit__(self, *exception: object) -> None:
         stack, self.stack, self.forward, self.depth = self.stack, None, None, 0
+        while self.guarded:
+            vars(self.guarded.pop()).pop("reorder_cache", None)
+        for one in self.passes:
+            one.cache = None
         if stack is not None:
             stack.close()
 
@@ -228,8 +194,9 @@ class Trace:
         )
         stack.enter_context(streamed.implementation(self.hf, modules, "eager"))
         for module in modules:
-            for handle in bypass.ModuleWatch(module).attach():
-                stack.callback(handle.remove)
+            if len(streamed.TAPS[id(module)]) == 1:  # an outer trace's watch serves every tap
+                for handle in bypass.ModuleWatch(module).attach():
+                    stack.callback(handle.remove)
 
     # -- hooks --------------------------------------------------------------------------------------------------------
 
@@ -239,28 +206,56 @@ class Trace:
 
     def begin_forward(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
         """Frame the outermost call that begins (a causal LM calls its base model, which may call a decoder)."""
+        if PROBING.get():
+            return
         self.depth += 1
         if self.depth > 1:
             return
         call = describe_call(module, args, kwargs)
         previous = self.passes[-1] if self.passes else None
         self.forward = open_forward(call, previous, self.sites.n_layers, self.stat_list)
+        self.guard(self.forward.current.cache)
         if self.forward.current is not previous:
             self.passes[:] = [self.forward.current]  # only the last pass is kept: a trace is no archive
+        for tap in self.taps:
+            tap.visits = 0
 
     def end_forward(self, module: nn.Module, args: tuple, output: Any) -> None:
-        """Check that every layer's attention was seen exactly once."""
+        """Check that every layer's attention was seen exactly once, and that every edit was applied."""
+        if PROBING.get():
+            return
         self.depth = max(0, self.depth - 1)
         if self.depth:
             return
         forward, self.forward = self.forward, None
-        if forward is None or output is None or not (self.stat_list or self.row_edits):
+        if output is None or forward is None:
+            self.passes.clear()  # the call failed: half a pass is no result
             return
+        if forward.current.cache is None:
+            forward.current.cache = cache_of(output)
+            self.guard(forward.current.cache)
+        missed = [tap.binding.site for tap in self.taps if tap.edits and not tap.visits]
+        if missed:
+            raise TraceError(
+                f"edits at {', '.join(missed)} were never applied: the model did not run those modules; if its modules "
+                "were replaced after loading, load it again"
+            )
         wrong = {n: forward.calls.get(n, 0) for n in range(self.sites.n_layers) if forward.calls.get(n, 0) != 1}
-        if wrong:
+        if wrong and (self.stat_list or self.row_edits):
             raise TraceError(
                 f"attention calls seen by layer where one was expected: {wrong}; the numbers would be wrong"
             )
+
+    def guard(self, cache: Any) -> None:
+        """Have `cache` refuse to be reordered while the trace is open: what was folded could not follow."""
+        if cache is None or any(cache is one for one in self.guarded):
+            return
+
+        def refuse(*args: Any, **kwargs: Any) -> None:
+            raise TraceError("beam search reorders the KV cache, which a trace cannot follow; use num_beams=1")
+
+        cache.reorder_cache = refuse
+        self.guarded.append(cache)
 
 
 def trace(

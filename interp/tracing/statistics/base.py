@@ -55,7 +55,7 @@ def stack_layers(parts: Mapping[int, Tensor], n_layers: int, name: str) -> Tenso
         raise TraceError(f"statistic {name!r}: layers differ in shape {sorted(shapes)}; ask for one kind with layers=")
     if len(parts) == n_layers:
         return torch.stack([parts[layer].cpu() for layer in range(n_layers)])
-    out = torch.full((n_layers, *shapes.pop()), float("nan"))
+    out = torch.full((n_layers, *shapes.pop()), float("nan"), dtype=torch.float32)
     for layer, part in parts.items():
         out[layer] = part.cpu()
     return out

@@ -54,7 +54,10 @@ class ReceivedSum:
 
     def result(self) -> Tensor:
         sums = stack_layers(self.sums, self.frame.n_layers, self.stat.name)
-        return sums if not self.stat.mean else sums / self.counts()[None, :, None].clamp_min(1e-30)
+        if not self.stat.mean:
+            return sums
+        counts = self.counts()[None, :, None]
+        return torch.where(counts == 0, 0.0, sums / counts)
 
     def counts(self) -> Tensor:
         """[batch, key] total weight of the queries at and after each key."""

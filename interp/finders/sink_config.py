@@ -31,7 +31,7 @@ class SinksConfig:
     anisotropic: float = 0.1  # where a larger share of keys passes `cosine`, the centred cosine must pass it too
     gap: int = 1  # so many layers without the marks of a sink are bridged inside a span
     least: int = 2  # a span holds at least so many layers in direct succession
-    unranked: int = 32  # the last keys are not ranked: too few queries follow (at most a quarter of the prompt)
+    unranked: int = 32  # keys that fewer queries can see are not ranked (at most a quarter of the prompt)
     keep_arrays: int = 16  # prompts whose [layer, head, position] arrays are kept
     draw: int = 4  # prompts drawn in the report, with heatmaps and token strip
     heads_drawn: int = 4  # heads whose patterns the token strips carry

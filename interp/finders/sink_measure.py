@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from interp.errors import NumbersError
 from interp.finders import sink_rules, sink_wong2025
 from interp.finders.base import Unit
 from interp.finders.sink_config import Measured, SinksConfig
@@ -51,8 +52,24 @@ def measure(model: Any, prompt: Prompt, config: SinksConfig) -> Unit:
         "centred_cosine": np.stack([centred.cpu().numpy() for _, centred in pairs]),
     }
     loss = next_token_loss(out.logits, prompt.ids) if len(prompt) > 1 else None
+    refuse_broken(prompt, norm, received, loss, states[0].dtype)
     facts = {"anchor": anchor, "reference": reference, "loss": loss, "attention_path": path}
     return Unit(arrays, facts)
+
+
+def refuse_broken(prompt: Prompt, norm: np.ndarray, received: np.ndarray, loss: float | None, dtype: Any) -> None:
+    """NaN and infinity compare as "no sink", so they must not get as far as a rule.
+
+    Raises:
+        NumbersError: names the prompt, the first block whose output is not finite, and the dtype.
+    """
+    bad = np.flatnonzero(~np.isfinite(norm).all(axis=1) | ~np.isfinite(received).all(axis=(1, 2)))
+    if len(bad) or (loss is not None and not np.isfinite(loss)):
+        where = f"from block {bad[0]} on" if len(bad) else "in the logits"
+        raise NumbersError(
+            f"prompt {prompt.name!r}: the model's numbers are not finite {where} in {str(dtype).removeprefix('torch.')}; "
+            "try --dtype float32 (or bfloat16), or check the weights"
+        )
 
 
 def measured(unit: Unit) -> Measured:
@@ -96,7 +113,11 @@ def cut_loss(model: Any, ids: Sequence[int], cut: Cut) -> float:
     edits = [CutKeys(list(positions), layers=frozenset(layers)) for positions, layers in alike.items()]
     with trace(model, edit=edits) as traced:
         out = traced.run(list(ids))
-    return next_token_loss(out.logits, ids)
+    loss = next_token_loss(out.logits, ids)
+    if not np.isfinite(loss):
+        positions = [position for position, _ in cut]
+        raise NumbersError(f"with attention to positions {positions} cut, the loss is {loss}; try --dtype float32")
+    return loss
 
 
 def patterns(model: Any, ids: Sequence[int], heads: Sequence[tuple[int, int]]) -> dict[tuple[int, int], np.ndarray]:

@@ -57,9 +57,9 @@ def find(measured: Measured, config: SinksConfig) -> list[Sink]:
 
 
 def ranked(length: int, config: SinksConfig) -> int:
-    """How many keys are ranked; in a short prompt at most a quarter of the keys is left out, so that something
-    remains."""
-    return length - min(config.unranked, length // 4)
+    """How many keys are ranked: those that at least `unranked` queries can see (METHODS 1.1); in a short prompt at most
+    a quarter of the keys is left out, so that something remains."""
+    return length - min(max(config.unranked - 1, 0), length // 4)
 
 
 def marks(received: np.ndarray, norm: np.ndarray, config: SinksConfig) -> np.ndarray:

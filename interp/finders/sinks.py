@@ -156,8 +156,9 @@ def where_read(sinks: list[Sink], kind: str, n_layers: int) -> list[list[Any]]:
     any)."""
     read: dict[int, set[int]] = {}
     for sink in sinks:
-        if kind in ("all", sink.kind):
-            read.setdefault(sink.position, set()).update(reading_layers(sink.layers, n_layers))
+        layers = reading_layers(sink.layers, n_layers)
+        if layers and kind in ("all", sink.kind):  # what the last block leaves is read by none
+            read.setdefault(sink.position, set()).update(layers)
     return [[position, sorted(layers)] for position, layers in sorted(read.items())]
 
 

@@ -108,3 +108,22 @@ def test_next_token_loss_is_the_mean_of_minus_log_p() -> None:
 def test_words() -> None:
     assert sink_words.count(1, "prompt") == "1 prompt" and sink_words.count(2, "prompt") == "2 prompts"
     assert sink_words.lengths([7, 7]) == "T = 7 tokens" and sink_words.lengths([7, 9]) == "T = 7 to 9 tokens"
+
+
+@pytest.mark.parametrize("arch", ["llama", "gpt2"])
+def test_numbers_that_are_not_finite_stop_the_scan_by_name(arch: str) -> None:
+    """NaN compares as "no sink"; it must not be reported as one."""
+    from interp.errors import NumbersError
+    from interp.finders.sink_measure import measure
+    from interp.models.load import load
+    from tests.tiny import tiny, tiny_tokenizer
+
+    hf = tiny(arch)
+    blocks = hf.model.layers if arch == "llama" else hf.transformer.h
+    down = blocks[1].mlp.down_proj if arch == "llama" else blocks[1].mlp.c_proj
+    with torch.no_grad():
+        down.weight[0, 0] = float("nan")
+    model = load(hf, tokenizer=tiny_tokenizer(128), check=False)
+    prompt = model.encode("the cat sat on the mat and the dog ran", name="cats")
+    with pytest.raises(NumbersError, match=r"'cats'.*from block 1 on in float32"):
+        measure(model, prompt, SinksConfig())

@@ -13,62 +13,79 @@ from interp.finders import sink_rules
 from interp.finders.base import ModelFacts
 from interp.finders.sink_config import Measured, SinksConfig
 from interp.findings import Findings, Verification
+from interp.text import printable
 from probes.base import Prompt
 
+# What other tokens of a kind do, as said of one and of several: (relative rule, released rule).
 KINDS = {
-    "primary": "that live as long as it (primary)",
-    "secondary": "that start later (secondary)",
-    "transient": "other spans (transient)",
+    "primary": (("lives and dies with it", "live and die with it"), ("lives long", "live long")),
+    "secondary": (("starts later", "start later"), ("lives shorter", "live shorter")),
+    "transient": (("has another span", "have another span"), ("is noise", "are noise")),
 }
+LONGEST_NAME = 36  # of a model, in the verdict: its first sentence is a heading
 
 
 def verdict(findings: Findings, facts: ModelFacts) -> str:
-    """Where the anchor is, from which block to which, how many others there are, and over how many prompts of what
-    length."""
+    """Where the anchor is, from which block to which, how much it draws, in how many prompts of what length; then what
+    stands at position 0, Sink_k, and what others there are."""
     prompts = findings.summary["prompts"]
     having = [told for told in prompts if told["anchor"] is not None]
-    where = f"{facts.name}, {count(len(prompts), 'prompt')} of {lengths(findings.summary['T'])}"
+    name = printable(facts.name, LONGEST_NAME)
     if not having:
-        return f"No attention sink was found in {where}."
+        return (
+            f"No attention sink was found in {name}, {count(len(prompts), 'prompt')} of "
+            f"{lengths(findings.summary['T'])}. Position 0 is {facts.position0}."
+        )
     anchors = Counter(told["anchor"] for told in having)
     position, times = anchors.most_common(1)[0]
-    places = f"position {position}, {facts.position0}" if position == 0 else f"position {position}"
-    elsewhere = "" if len(anchors) == 1 else f" (elsewhere in {len(having) - times})"
     spans = Counter((start, life) for told in having for start, life in told["anchor_spans"])
     usual = sorted(span for span, n in spans.items() if 2 * n > len(having))
-    lives = " and ".join(f"{start} to {start + life - 1}" for start, life in usual)
-    life = f", in the states after blocks {lives} in most of them," if usual else ""
+    lives = " and ".join(f"{start}-{start + life - 1}" for start, life in usual)
     rate = findings.summary["sink_rate"]["anchor"]
-    return (
-        f"{where}: {len(having)} {'has' if len(having) == 1 else 'have'} a primary sink, at {places}{elsewhere}{life} "
-        f"drawing {rate['mean_mass']:.0%} of the attention over all layers and heads "
-        f"(Sink at eps {findings.summary['eps']:g}: {rate['percent']:.1f} % of heads). {others(findings)}"
-    )
+    said = [
+        f"{name} keeps a primary sink at position {position} in {times} of {count(len(prompts), 'prompt')} "
+        f"(T = {_range(findings.summary['T'])}), {f'blocks {lives}, ' if usual else ''}"
+        f"with {_percent(rate['mean_mass'])} of the attention."
+    ]
+    if times < len(having):
+        said.append(f"In {count(len(having) - times, 'prompt')} it stands at another position.")
+    said += [
+        f"Position 0 is {facts.position0}.",
+        f"Attention is the mean over all layers and heads, of which {rate['percent']:.1f} % give the sink more than "
+        f"{findings.summary['eps']:g} (Sink_k).",
+    ]
+    if usual:
+        said.append("Blocks are those whose output is its state in most of these prompts.")
+    return " ".join([*said, others(findings)])
 
 
 def others(findings: Findings) -> str:
-    """One sentence on the sinks beside the anchor."""
+    """One sentence on the sinks beside the anchor: how many tokens of each kind, where they start, what they draw."""
     prompts = findings.summary["prompts"]
-    anchored = {(told["name"], told["anchor"]) for told in prompts}
+    anchors = {told["name"]: told["anchor"] for told in prompts}
     table = findings.table
-    apart = np.array(
-        [(name, position) not in anchored for name, position in zip(table["prompt"], table["position"], strict=True)],
-        bool,
-    )
-    rest = table[apart]
+    apart = [anchors[name] != position for name, position in zip(table["prompt"], table["position"], strict=True)]
+    rest = table[np.array(apart, bool)]
     if len(rest) == 0:
         return "No other token is a sink."
-    parts = []
-    for kind, meaning in KINDS.items():
+    parts, none = [], []
+    for kind, ways in KINDS.items():
         rows = rest[rest["kind"] == kind]
         if len(rows) == 0:
+            none.append(kind)
             continue
-        holding = sum(any(position != told["anchor"] for position, _ in told["sinks"][kind]) for told in prompts)
+        tokens = len(set(zip(rows["prompt"], rows["position"], strict=True)))  # one may have several spans
+        does = ways[findings.summary["rule"] != "relative"][tokens > 1]
         first, last = int(rows["start_layer"].min()), int(rows["start_layer"].max())
         at = f"block {first}" if first == last else f"blocks {first} to {last}"
-        share = rows["received"].mean()
-        parts.append(f"{len(rows)} {meaning} in {count(holding, 'prompt')} (from {at} on, drawing {share:.0%})")
-    return f"Beside it there are {'; '.join(parts)}."
+        number = str(tokens) if parts else count(tokens, "other token")
+        share = rows["received"].mean()  # missing where no block reads them
+        drawing = f", drawing {_percent(share)}" if np.isfinite(share) else ""
+        parts.append(
+            f"{number} {does} ({kind}; in {count(len(set(rows['prompt'])), 'prompt')}, starting at {at}{drawing})"
+        )
+    parts += [f"none is {' or '.join(none)}"] if none else []
+    return f"{', '.join(parts)}."
 
 
 def caveats(
@@ -104,7 +121,7 @@ def caveats(
         )
     if facts.chat:
         said.append("Prompts went through the chat template, so the first tokens are the template's.")
-    said.append(f"Position 0 is {facts.position0}; sinks depend on it.")
+    said.append("Sinks depend on what stands at position 0, which --bos and --chat decide.")
     if len(prompts) > config.draw:
         said.append(f"Heatmaps and token strips are drawn for the first {config.draw} of {len(prompts)} prompts.")
     if len(prompts) > config.keep_arrays:
@@ -163,8 +180,16 @@ def effect_facts(check: Verification) -> dict[str, Any]:
 
 def lengths(sizes: Sequence[int]) -> str:
     """``T = 512 tokens`` or ``T = 105 to 512 tokens``."""
+    return f"T = {_range(sizes)} tokens"
+
+
+def _range(sizes: Sequence[int]) -> str:
     low, high = (min(sizes), max(sizes)) if sizes else (0, 0)
-    return f"T = {low} tokens" if low == high else f"T = {low} to {high} tokens"
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
 
 
 def count(number: int, noun: str) -> str:

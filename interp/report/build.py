@@ -48,8 +48,8 @@ def build_report(findings: Findings, provenance: dict[str, Any], prompts: Sequen
         prompts: the prompts, by index; may be empty.
 
     Returns:
-        The page, UTF-8 encodable, under `MAX_BYTES` unless the table alone is larger: patterns and layer x position
-        maps are reduced until it fits, and the page says so.
+        The page, UTF-8 encodable, under `MAX_BYTES` unless the table alone is larger: patterns, layer x position
+        maps and the prompts' texts are reduced until it fits, and the page says so.
     """
     page = ""
     for share in (1.0, 0.5, 0.25, 0.1, 0.0):
@@ -61,6 +61,7 @@ def build_report(findings: Findings, provenance: dict[str, Any], prompts: Sequen
 
 def _page(findings: Findings, provenance: dict[str, Any], prompts: Sequence[Prompt], share: float) -> str:
     data, pack, reduced = payload(findings, prompts, share)
+    prompt_list, cut = sections.prompt_list(prompts, int(sections.TEXT_CHARACTERS * share))
     plotly, plotly_hash = _plotly()
     script = _script()
     model = provenance.get("model")
@@ -83,11 +84,11 @@ def _page(findings: Findings, provenance: dict[str, Any], prompts: Sequence[Prom
         table_head=sections.table_head(findings),
         table_rows=sections.table_rows(findings),
         summary=sections.tree(findings.summary) if findings.summary else '<p class="empty">No further numbers.</p>',
-        prompts=sections.prompt_list(prompts),
+        prompts=prompt_list,
         provenance=sections.tree(provenance)
         if provenance
         else '<p class="empty">No provenance was stored with this report.</p>',
-        reduced=sections.sentences(reduced, "Nothing was reduced to fit this page."),
+        reduced=sections.sentences([*reduced, *cut], "Nothing was reduced to fit this page."),
         data=json_in_html(data | {"provenance": provenance, "summary": findings.summary, "verdict": findings.verdict}),
         arrays=pack.text(),
         plotly=plotly,

@@ -15,6 +15,8 @@ from interp.report.text import h, label, number
 from probes.base import Prompt
 
 STATIC_ROWS = 50
+TEXT_CHARACTERS = 1_000_000  # of all prompts' texts together
+_TEXT = 20_000  # of one prompt's text
 _LONG = 140  # characters of a heading that still reads well in large type
 _BADGES = {
     "verified": ("good", "✓"),
@@ -153,12 +155,15 @@ def _cell(column: str, value: Any) -> str:
     return f"<td>{h(label(value) if column.startswith('token') else value)}</td>"
 
 
-def prompt_list(prompts: Sequence[Prompt]) -> str:
+def prompt_list(prompts: Sequence[Prompt], budget: int = TEXT_CHARACTERS) -> tuple[str, list[str]]:
+    """The prompts with at most `budget` characters of text together, and a sentence where texts had to be cut."""
     if not prompts:
-        return '<p class="empty">The prompts were not stored with this report.</p>'
+        return '<p class="empty">The prompts were not stored with this report.</p>', []
+    longest = _fair([len(prompt.text) for prompt in prompts], budget)
+    long = sum(len(prompt.text) > longest for prompt in prompts)
     items = []
     for i, prompt in enumerate(prompts):
-        text = prompt.text if len(prompt.text) <= 20_000 else prompt.text[:20_000] + " …"
+        text = prompt.text if len(prompt.text) <= longest else prompt.text[:longest] + " …"
         cut = ", cut at the maximum length" if prompt.truncated else ""
         body = "\n".join(h(line) for line in text.splitlines())
         items.append(
@@ -166,4 +171,14 @@ def prompt_list(prompts: Sequence[Prompt]) -> str:
             f"<small>{len(prompt):,} tokens{cut}; ids sha256 {prompt.hash[:12]}…</small></summary>"
             f'<pre dir="auto">{body}</pre></details>'
         )
-    return "".join(items)
+    said = f"Prompts: the first {longest:,} characters of {long:,} longer texts are shown; all of them are in run.json."
+    return "".join(items), [said] if long else []
+
+
+def _fair(lengths: Sequence[int], budget: int) -> int:
+    """The most characters a text may have so that all of them, cut to it, keep within `budget`."""
+    low, high = 0, _TEXT
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if sum(min(n, middle) for n in lengths) <= budget else (low, middle - 1)
+    return low

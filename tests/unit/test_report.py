@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 
 from interp.errors import UsageError
 from interp.findings import Heatmap, TokenStrip, Verification
-from interp.report import build, payload, scales, text, tokens
+from interp.report import build, payload, scales, sections, text, tokens
 from interp.report.figures import check_sentence, figure, figure_names
 from interp.report.pack import Pack, pool_columns, pool_pattern
 from interp.report.repr import findings_html
+from probes.base import Prompt
 from tests import sample_findings
 
 
@@ -255,6 +256,25 @@ def test_a_page_too_large_is_reduced_until_it_fits() -> None:
     )
     assert len(page.encode()) <= build.MAX_BYTES
     assert "left out" in page and "pooled over blocks" in page
+
+
+def test_many_long_prompts_fit_and_what_is_cut_is_said() -> None:
+    findings, provenance, _ = sample_findings.empty()
+    prompts = [Prompt(f"text {i}", f"{i} " + "long words " * 550, (1, 2), ("a", "b")) for i in range(1000)]
+    page = build.build_report(findings, provenance, prompts)
+    assert len(page.encode()) <= build.MAX_BYTES
+    assert "Prompts: the first 1,000 characters of 1,000 longer texts are shown; all of them are in run.json." in page
+    assert page.count("<pre dir=") == 1000
+    assert build.build_report(findings, provenance, prompts[:3]).count("longer texts") == 0
+
+
+def test_short_prompts_leave_their_share_of_characters_to_long_ones() -> None:
+    prompts = [Prompt("p", "x" * length, (1, 2), ("a", "b")) for length in (10, 10, 500, 30_000)]
+    assert sections.prompt_list(prompts, 820)[0].count("x") == 820
+    page, said = sections.prompt_list(prompts)
+    assert page.count("x") == 20_520 and "20,000 characters of 1 longer" in said[0]
+    assert sections.prompt_list(prompts, 0)[0].count("x") == 0
+    assert sections.prompt_list(prompts[:3])[1] == []
 
 
 @pytest.mark.parametrize(

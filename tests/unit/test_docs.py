@@ -73,6 +73,11 @@ def test_sinks_page_lists_every_column_and_setting_with_its_default() -> None:
     assert defaults == {field.name: str(field.default) for field in dataclasses.fields(SinksConfig)}
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_settings_go_by_the_name_scan_gives_them(page: Path) -> None:
+    assert "settings={" not in page.read_text("utf-8")
+
+
 @pytest.mark.parametrize("arch", ARCHS)
 def test_family_table_tells_each_attention_path(arch: str) -> None:
     readme = (ROOT / "README.md").read_text("utf-8")

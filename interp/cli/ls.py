@@ -22,17 +22,20 @@ class What(str, enum.Enum):
 
 def ls(
     what: Annotated[What, typer.Argument(help="What to list.")],
-    folder: Annotated[Path, typer.Option(help="Where runs are looked for.", envvar="INTERP_RUNS")] = Path("runs"),
+    folder: Annotated[
+        Path | None, typer.Option(help="Where runs are looked for; default: $INTERP_RUNS, else ./runs.")
+    ] = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
     """List models, runs, probes or finders."""
     from interp.cli.output import print_json, print_rows
+    from interp.runs.places import runs_dir
 
     rows = (
         {What.models: _models, What.probes: _probes, What.finders: _finders}[what]()
         if what != What.runs
-        else _runs(folder)
+        else _runs(folder or runs_dir())
     )
     if json:
         print_json(rows)

@@ -68,4 +68,6 @@ ModelName = Annotated[
     ),
 ]
 Packaged = Annotated[str, typer.Argument(help="A packaged model, such as smollm2-135m.")]
-RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or the name of one in ./runs.")]
+RunPath = Annotated[
+    Path, typer.Argument(metavar="RUN", help="A run folder, or the name of one in $INTERP_RUNS (else ./runs).")
+]

@@ -41,7 +41,9 @@ def scan(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Run folder; default ./runs/<finder>-<model>-<key>.", envvar="INTERP_OUT", show_default=False
+            help="Run folder; default: <finder>-<model>-<key> in $INTERP_RUNS, else in ./runs.",
+            envvar="INTERP_OUT",
+            show_default=False,
         ),
     ] = None,
     set_: Annotated[
@@ -60,7 +62,11 @@ def scan(
     fresh: Annotated[bool, typer.Option("--fresh", help="Discard what an earlier run left in the folder.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda[:i] or mps.", envvar="INTERP_DEVICE")] = "auto",
     dtype: Annotated[
-        str | None, typer.Option(help="float32, bfloat16, float16; default: the model's own.", envvar="INTERP_DTYPE")
+        str | None,
+        typer.Option(
+            help="float32, bfloat16, float16 or auto (as stored); default: float32 on the CPU, auto elsewhere.",
+            envvar="INTERP_DTYPE",
+        ),
     ] = None,
     device_map: Annotated[
         str | None, typer.Option(help="auto spreads a model over several GPUs.", envvar="INTERP_DEVICE_MAP")

@@ -11,10 +11,10 @@ from interp.cli import options
 
 
 def _folder(run: Path) -> Path:
-    """`run` itself, or the run of that name in ./runs."""
-    from interp.runs.scan import RUNS
+    """`run` itself, or the run of that name where runs go."""
+    from interp.runs.places import runs_dir
 
-    inside = Path(RUNS) / run
+    inside = runs_dir() / run
     return inside if not run.exists() and inside.is_dir() else run
 
 

@@ -8,13 +8,38 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from interp.errors import UsageError
-from interp.registry import FINDERS
+from interp.registry import FINDERS, unknown
 from interp.runs import sources
-from interp.runs.settings import as_dict, make_config
+from interp.runs.settings import as_dict, check_finite, make_config
 from probes.base import Prompt
 
 MAX_LENGTH = 512
 MIN_LENGTH = 2
+LOAD_OPTIONS = (
+    "tokenizer",
+    "device",
+    "dtype",
+    "device_map",
+    "bos",
+    "chat",
+    "revision",
+    "allow_pickle",
+    "trust_remote_code",
+)
+"""Keywords of `interp.load` that a scan hands on, listed so that a misspelt one is told without importing torch."""
+_ARGUMENTS = (
+    "find",
+    "texts",
+    "text_files",
+    "prompts",
+    "probe",
+    "max_length",
+    "limit",
+    "out",
+    "config",
+    "seed",
+    "fresh",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +96,9 @@ def plan(
         raise UsageError(f"--max-length {max_length}: at least {MIN_LENGTH} tokens are needed")
     if seed < 0:
         raise UsageError(f"--seed {seed}: a seed is 0 or more")
+    for name in load_options:
+        if name not in LOAD_OPTIONS:
+            raise UsageError(unknown("argument of scan", name, [*_ARGUMENTS, "keep_arrays", *LOAD_OPTIONS]))
     finder = FINDERS.get(find)
     given = {
         "find": find,
@@ -117,6 +145,7 @@ def _config(finder: Any, config: Any, seed: int, keep_arrays: int | None) -> Any
                 f"config: finder {finder.name} takes {finder.config_type.__name__} or a dict of its fields, "
                 f"got {type(config).__name__}"
             )
+        check_finite(config, finder.name)
         return config
     values = dict(config)
     fields = {field.name for field in dataclasses.fields(finder.config_type)}

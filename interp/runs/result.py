@@ -89,11 +89,32 @@ def open_run(path: str | os.PathLike[str]) -> ScanResult:
     try:
         findings = load_findings(folder, record["findings"])
         prompts = tuple(_prompt(prompt) for prompt in record["prompts"])
+        _check_types(findings, record["provenance"])
         return ScanResult(findings, record["provenance"], prompts, folder.path)
     except (KeyError, TypeError, AttributeError) as error:
         raise RunFolderError(
             f"{folder.path} is damaged ({type(error).__name__}: {error}); scan again with --fresh"
         ) from error
+
+
+def _check_types(findings: Findings, provenance: Any) -> None:
+    """`TypeError` for a record edited or damaged so that showing it would fail."""
+    checked = findings.verification
+    numbers: dict[str, Any] = {} if checked is None else dict(vars(checked))
+    words = {name: numbers.pop(name) for name in ("verdict", "metric", "how") if name in numbers}
+    numbers.pop("per_prompt", None)
+    expected = [
+        ("provenance", provenance, dict),
+        ("summary", findings.summary, dict),
+        ("verdict", findings.verdict, str),
+        ("finder", findings.finder, str),
+        *(("caveats", caveat, str) for caveat in findings.caveats),
+        *((f"verification.{name}", word, str) for name, word in words.items()),
+        *((f"verification.{name}", number, (int, float, type(None))) for name, number in numbers.items()),
+    ]
+    for name, value, kind in expected:
+        if not isinstance(value, kind):
+            raise TypeError(f"{name} is {value!r}"[:200])
 
 
 def finished_record(folder: RunFolder) -> dict[str, Any]:

@@ -70,6 +70,9 @@ def claim(folder: RunFolder, request: Request, fresh: bool) -> None:
 
 def _difference(name: str, theirs: Any, mine: Any) -> str:
     if name == "prompts":
+        if theirs and len(theirs) == len(mine):
+            differ = sum(there != here for there, here in zip(theirs, mine, strict=True))
+            return f"other prompts: {differ} of {len(mine)} differ"
         return f"other prompts: {len(theirs or [])} there, {len(mine)} here"
     if name == "config":
         keys = sorted(key for key in {*mine, *(theirs or {})} if mine.get(key) != (theirs or {}).get(key))

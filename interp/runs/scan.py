@@ -14,6 +14,7 @@ from interp.runs import progress as reporting
 from interp.runs import provenance
 from interp.runs.archive import save_findings
 from interp.runs.lock import locked
+from interp.runs.places import runs_dir
 from interp.runs.plan import MAX_LENGTH, Plan, plan
 from interp.runs.result import ScanResult, prompt_record
 from interp.runs.run import Request, Tally, claim, execute
@@ -21,8 +22,6 @@ from interp.runs.settings import as_dict
 from interp.runs.store import SCHEMA, RunFolder, RunFolderError, plain
 from interp.text import file_name
 from probes.base import Prompt
-
-RUNS = "runs"
 
 
 def scan(
@@ -55,7 +54,8 @@ def scan(
             text files; a JSONL file or ready `Prompt` objects; a registered probe. None of them: the shipped texts.
         max_length: prompts are cut to this many tokens (and said to be).
         limit: only the first so many prompts.
-        out: run folder. Default ``runs/<finder>-<model>-<key>``, so that another request gets another folder.
+        out: run folder. Default ``<finder>-<model>-<key>`` in the folder that the variable INTERP_RUNS names, else in
+            ``./runs``: another request gets another folder.
         config: the finder's settings: its config object or a dict of the fields to change.
         seed: for probes that draw and for finders that do.
         fresh: discard what an earlier run left in the folder.
@@ -100,8 +100,8 @@ def scan(
 
 
 def default_folder(request: Request) -> Path:
-    """``runs/<finder>-<model>-<short key>``, from names nobody needs to trust."""
-    return Path(RUNS) / f"{file_name(request.finder.name)}-{file_name(request.model.name)}-{request.key[:8]}"
+    """``<runs_dir>/<finder>-<model>-<short key>``, from names nobody needs to trust."""
+    return runs_dir() / f"{file_name(request.finder.name)}-{file_name(request.model.name)}-{request.key[:8]}"
 
 
 def _load(model: Any, load_options: dict[str, Any], told: reporting.Progress) -> tuple[Any, Any]:
@@ -159,25 +159,33 @@ def _record(planned: Plan, request: Request, checked: Any, started: str, command
 
 
 def _run(request: Request, folder: RunFolder, told: reporting.Progress, record: dict[str, Any]) -> ScanResult:
-    folder.write_json(record)
+    """Measure, write, and mark the run as finished last of all.
+
+    Once finished, a run stays so on disk until this call has finished too: reopening it must not cost the result.
+    """
+    before = folder.read_json()  # of the same request: `claim` refuses or discards any other
+    finished_before = before is not None and before.get("status") == "finished"
+    if not finished_before:
+        folder.write_json(record)
     tally = Tally()
     try:
         findings = execute(request, folder, told, tally)
+        _add_caveats(findings, request, record["provenance"]["attention_path"])
+        told.say("writing the findings and the page")
+        record["provenance"]["units"] = {"measured": tally.measured, "on_disk": tally.stored}
+        record["provenance"]["finished"] = provenance.now()
+        record["findings"] = save_findings(folder, findings)
+        findings.summary = record["findings"]["summary"]  # as a reader of the folder gets it
+        result = ScanResult(findings, record["provenance"], request.prompts, folder.path)
+        result.report()
+        folder.write_json({**record, "status": "finished"})
     except BaseException as error:
         record["status"] = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        with contextlib.suppress(RunFolderError):  # the disk may be what failed; the error itself is the news
-            folder.write_json(record)
+        record["provenance"]["finished"] = None
+        if not finished_before:
+            with contextlib.suppress(RunFolderError):  # the disk may be what failed; the error itself is the news
+                folder.write_json(record)
         raise
-    _add_caveats(findings, request, record["provenance"]["attention_path"])
-    told.say("writing the findings and the page")
-    record["provenance"]["units"] = {"measured": tally.measured, "on_disk": tally.stored}
-    record["provenance"]["finished"] = provenance.now()
-    record["findings"] = save_findings(folder, findings)
-    findings.summary = record["findings"]["summary"]  # as a reader of the folder gets it
-    record["status"] = "finished"
-    folder.write_json(record)
-    result = ScanResult(findings, record["provenance"], request.prompts, folder.path)
-    result.report()
     return result
 
 

@@ -6,6 +6,7 @@ What was given and what is in effect stay apart: `make_config` returns the confi
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -68,6 +69,13 @@ def make_config(config_type: type, given: Mapping[str, Any], finder: str) -> Any
         return config_type(**values)
     except ValueError as error:
         raise UsageError(f"settings of finder {finder}: {error}") from error
+
+
+def check_finite(config: Any, finder: str) -> None:
+    """`UsageError` for a setting that is infinite or not a number: it would mean nothing, and JSON has none."""
+    for key, value in as_dict(config).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UsageError(f"settings of finder {finder}: {key}={value}: expected a finite number")
 
 
 def as_dict(config: Any) -> dict[str, Any]:
@@ -148,12 +156,15 @@ def _convert_scalar(hint: Any, value: Any) -> Any:
         kind = "an integer" if hint is int else "a number"
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise _BadValue(f"expected {kind}")
-        if hint is int and isinstance(value, float) and value != int(value):
+        if hint is int and isinstance(value, float) and not value.is_integer():  # infinity and NaN are none either
             raise _BadValue("expected an integer")
         try:
-            return hint(value)
-        except ValueError:
+            number = hint(value)
+        except (ValueError, OverflowError):
             raise _BadValue(f"expected {kind}") from None
+        if not math.isfinite(number):
+            raise _BadValue("expected a finite number")
+        return number
     if hint is str and isinstance(value, str):
         return value
     raise _BadValue(f"expected {_type_text(hint)}")

@@ -6,6 +6,7 @@ there or not; a digest in its metadata tells a unit that was damaged later, whic
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -75,7 +76,8 @@ def write_atomically(path: Path, data: bytes) -> None:
             os.fsync(stream.fileno())
         os.replace(partial, path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # under a file there is nothing to remove, and unlinking fails as well
+            partial.unlink(missing_ok=True)
         raise RunFolderError(f"cannot write {path}: {error.strerror or error}") from error
     _sync_folder(path.parent)
 
@@ -131,24 +133,29 @@ class RunFolder:
     def units(self) -> Path:
         return self.path / UNITS
 
-    def is_run(self) -> bool:
-        """Whether this folder was made by a run: it holds a run.json, or only what a run killed at its start leaves."""
-        if (self.path / RUN_FILE).is_file():
-            return True
-        if not self.path.is_dir():
-            return False
+    def _stranger(self) -> str | None:
+        """Why this folder cannot be a run's; None where a run.json of ours says it is one.
+
+        Without a readable run.json it may hold only what a run leaves that was killed at its start or damaged later.
+        """
         names = {entry.name for entry in self.path.iterdir()}
-        return bool(names) and all(name in _OWN or name.endswith(_TEMPORARY) for name in names)
+        only_own = UNITS in names and all(name in _OWN or name.endswith(_TEMPORARY) for name in names)
+        if RUN_FILE not in names:
+            return None if only_own else "holds other files and is no run folder"
+        try:
+            record = json.loads((self.path / RUN_FILE).read_text(encoding="utf-8"))
+        except ValueError:  # not JSON, or not even text
+            return None if only_own else f"holds other files beside a {RUN_FILE} that cannot be read"
+        ours = isinstance(record, dict) and type(record.get("schema")) is int
+        return None if ours else f"holds a {RUN_FILE} that was not written by interp scan"
 
     def inspect(self) -> None:
         """Refuse a folder that is neither new, empty nor a run's; touches nothing."""
         try:
             if self.path.exists() and not self.path.is_dir():
                 raise UsageError(f"--out {self.path} is a file; name a folder")
-            if self.path.is_dir() and any(self.path.iterdir()) and not self.is_run():
-                raise UsageError(
-                    f"--out {self.path} holds other files and is no run folder; name a new or empty folder"
-                )
+            if self.path.is_dir() and any(self.path.iterdir()) and (why := self._stranger()):
+                raise UsageError(f"--out {self.path} {why}; name a new or empty folder")
         except OSError as error:
             raise RunFolderError(f"cannot use {self.path} as run folder: {error.strerror or error}") from error
 

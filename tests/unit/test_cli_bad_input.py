@@ -29,6 +29,8 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "notext.jsonl").write_text('{"prompt": "the cat"}\n')
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "thesis.tex").write_text("words")
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "run.json").write_text('{"not": "ours"}')
     (tmp_path / "broken_run").mkdir()
     (tmp_path / "broken_run" / "run.json").write_text('{"schema": 1, "status": "finished"}')
 
@@ -51,6 +53,8 @@ BAD = [
     (["--text", "the cat", "--max-length", "1"], 2, "--max-length 1"),
     (["--text", "the cat", "--set", "flor=1"], 2, "Did you mean floor? Valid keys: verdict: verified|failed"),
     (["--text", "the cat", "--set", "floor=low"], 2, "expected a number (floor: float = 0.0)"),
+    (["--text", "the cat", "--set", "floor=inf"], 2, "--set floor=inf: expected a finite number"),
+    (["--text", "the cat", "--set", "floor=nan", "--dry-run"], 2, "--set floor=nan: expected a finite number"),
     (["--text", "the cat", "--set", "floor"], 2, "expected key=value"),
     (["--text", "the cat", "--bos", "maybe"], 2, "maybe"),
     (["--text", "the cat", "--device", "abacus"], 2, "abacus"),
@@ -59,6 +63,8 @@ BAD = [
     (["--text", "the cat", "--out", "good.txt"], 2, "good.txt is a file"),
     (["--text", "the cat", "--out", "folder"], 2, "is no run folder"),
     (["--text", "the cat", "--out", "folder", "--fresh"], 2, "is no run folder"),
+    (["--text", "the cat", "--out", "foreign", "--fresh"], 2, "run.json that was not written by interp scan"),
+    (["--text", "the cat", "--out", "foreign", "--dry-run"], 2, "run.json that was not written by interp scan"),
     (["--text", "the cat", "--out", "good.txt/run"], 1, "cannot use good.txt/run"),
     (["--text", "the", "--bos", "none"], 2, "has 1 token"),
 ]

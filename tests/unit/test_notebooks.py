@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
+
+import interp
+from interp.runs.plan import LOAD_OPTIONS
 
 if TYPE_CHECKING:
     from interp.models.model import Model
@@ -36,6 +41,13 @@ def test_stored_valid_and_without_outputs(path: Path) -> None:
     for cell in cells(notebook):
         assert cell.outputs == [] and cell.execution_count is None
         compile(cell.source, path.name, "exec")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_arguments_named_in_prose_exist(path: Path) -> None:
+    known = {*inspect.signature(interp.scan).parameters, *LOAD_OPTIONS}
+    prose = "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown")
+    assert set(re.findall(r"[`(](\w+)=[\[{]", prose)) <= known
 
 
 def test_sinks_notebook_runs(smollm2: Model, tmp_path: Path) -> None:

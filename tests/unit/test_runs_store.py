@@ -136,6 +136,36 @@ def test_a_folder_with_other_files_is_refused_and_untouched(tmp_path: Path) -> N
     assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+@pytest.mark.parametrize("foreign", ['{"not": "ours"}', '{"schema": "https://a/b"}', "[]", "{half", "\udcff"])
+def test_a_foreign_run_json_is_refused_and_untouched(tmp_path: Path, foreign: str) -> None:
+    files = {"run.json": foreign, "report.html": "theirs", "notes.txt": "mine"}
+    for name, text in files.items():
+        (tmp_path / name).write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(UsageError, match=r"run\.json that (was not written by interp scan|cannot be read)"):
+        RunFolder(tmp_path).prepare()
+    assert {entry.name for entry in tmp_path.iterdir()} == set(files)
+
+
+def test_a_page_alone_is_no_run(tmp_path: Path) -> None:
+    (tmp_path / "report.html").write_text("mine")
+    with pytest.raises(UsageError, match="no run folder"):
+        RunFolder(tmp_path).prepare()
+
+
+def test_what_a_kill_leaves_is_a_run(folder: RunFolder) -> None:
+    (folder.path / ".lock").touch()
+    (folder.path / ".run.json.77.partial").write_bytes(b"half")
+    folder.inspect()
+    (folder.path / "run.json").write_text("{half")
+    folder.inspect()
+
+
+def test_a_file_below_a_file_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("words")
+    with pytest.raises(RunFolderError, match=r"cannot write .*Not a directory"):
+        write_atomically(tmp_path / "file" / "x.html", b"new")
+
+
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("words")
     with pytest.raises(UsageError, match="is a file"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,15 @@ import interp
 from interp.errors import InterpError, UsageError
 from interp.runs.lock import locked
 from interp.runs.store import RunFolderError
-from tests.mass_finder import MassFinder, save_tiny
-from tests.unit.runs.conftest import scan_tiny
+from tests.mass_finder import MassConfig, MassFinder, save_tiny
+from tests.unit.runs.conftest import TEXTS, scan_tiny
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"texts": {"one": "the dog"}}, "other prompts: 3 there, 1 here"),
+        ({"texts": {**TEXTS, "two": "the dog"}}, "other prompts: 1 of 3 differ"),
         ({"config": {"floor": 0.5}}, r"other settings: floor=0\.0 there, 0\.5 here"),
         ({"bos": "none"}, "other bos: auto there, none here"),
     ],
@@ -47,6 +49,18 @@ def test_fresh_never_clears_a_folder_that_is_no_run(folder: str, finder: MassFin
     with pytest.raises(UsageError, match="no run folder"):
         scan_tiny(folder, tmp_path, fresh=True)
     assert [entry.name for entry in tmp_path.iterdir()] == ["run.txt"]
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_a_foreign_project_is_refused_before_the_model_is_loaded(
+    finder: MassFinder, tmp_path: Path, fresh: bool
+) -> None:
+    files = {"run.json": '{"not": "ours"}', "report.html": "theirs", "notes.txt": "mine"}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(UsageError, match=r"run\.json that was not written by interp scan"):
+        scan_tiny("./no-model", tmp_path, fresh=fresh)
+    assert {entry.name: entry.read_text() for entry in tmp_path.iterdir()} == files
 
 
 def test_two_scans_do_not_work_in_one_folder(folder: str, finder: MassFinder, copied: Path) -> None:
@@ -84,6 +98,10 @@ def test_a_model_that_fails_its_self_check_is_refused(
         ({"texts": None, "prompts": [3]}, "expected a JSONL file or Prompt objects"),
         ({"config": {"flor": 1}}, "Did you mean floor"),
         ({"config": 3}, "takes MassConfig or a dict"),
+        ({"config": {"floor": float("inf")}}, "floor=inf: expected a finite number"),
+        ({"config": MassConfig(floor=float("nan"))}, "floor=nan: expected a finite number"),
+        ({"settings": {"floor": 0.1}}, "unknown argument of scan 'settings'"),
+        ({"dtyp": "float32"}, "unknown argument of scan 'dtyp'. Did you mean dtype"),
         ({"texts": "\udcff"}, "is not UTF-8"),
         ({"texts": "the", "bos": "none"}, r"has 1 token\(s\)"),
     ],
@@ -96,6 +114,20 @@ def test_a_malformed_request_is_a_usage_error(
     assert finder.calls == []
 
 
+def test_a_misspelt_argument_leaves_nothing_behind(folder: str, finder: MassFinder, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="settings"):
+        scan_tiny(folder, tmp_path / "run", settings={"floor": 0.1})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_load_options_are_those_of_load() -> None:
+    from interp.models.load import load
+    from interp.runs.plan import LOAD_OPTIONS
+
+    named = set(inspect.signature(load).parameters) - {"x", "check", "progress"}  # the scan's own
+    assert set(LOAD_OPTIONS) == named
+
+
 @pytest.mark.parametrize("name", ["run.json", "findings.parquet", "tensors.safetensors"])
 @pytest.mark.parametrize("damage", ["gone", "cut", "noise"])
 def test_a_damaged_run_folder_is_named(copied: Path, name: str, damage: str) -> None:
@@ -106,6 +138,33 @@ def test_a_damaged_run_folder_is_named(copied: Path, name: str, damage: str) -> 
     else:
         path.write_bytes(whole[: len(whole) // 2] if damage == "cut" else b"\x00\xff" * 40)
     with pytest.raises(InterpError, match=name.partition(".")[0]):
+        interp.open_run(copied)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"provenance": None},
+        {"provenance": []},
+        {"findings.verdict": 3},
+        {"findings.summary": []},
+        {"findings.caveats": [None]},
+        {"findings.verification.effect": "much"},
+        {"findings.verification.how": None},
+    ],
+    ids=str,
+)
+def test_a_record_of_other_types_is_damaged(copied: Path, change: dict[str, Any]) -> None:
+    path = copied / "run.json"
+    record = json.loads(path.read_text())
+    for place, value in change.items():
+        *outer, last = place.split(".")
+        part = record
+        for name in outer:
+            part = part[name]
+        part[last] = value
+    path.write_text(json.dumps(record))
+    with pytest.raises(RunFolderError, match=f"is damaged .*{last}"):
         interp.open_run(copied)
 
 

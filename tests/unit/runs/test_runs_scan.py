@@ -142,6 +142,44 @@ def test_an_interrupted_scan_goes_on_where_it_was(folder: str, tmp_path: Path) -
     pd.testing.assert_frame_equal(result.table, expected.table)
 
 
+@pytest.mark.parametrize("where", ["find", "save_findings", "report"])
+def test_reopening_a_finished_run_cannot_lose_it(
+    folder: str, finder: MassFinder, copied: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    record = (copied / "run.json").read_bytes()
+    _interrupt(monkeypatch, finder, where)
+    with pytest.raises(KeyboardInterrupt):
+        scan_tiny(folder, copied)
+    assert (copied / "run.json").read_bytes() == record
+    assert len(interp.open_run(copied).table) == 3
+
+
+@pytest.mark.parametrize("where", ["save_findings", "report"])
+def test_interrupted_while_writing_is_not_finished(
+    folder: str, finder: MassFinder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    with monkeypatch.context() as patched:
+        _interrupt(patched, finder, where)
+        with pytest.raises(KeyboardInterrupt):
+            scan_tiny(folder, tmp_path / "run")
+    record = json.loads((tmp_path / "run/run.json").read_text())
+    assert (record["status"], record["provenance"]["finished"]) == ("interrupted", None)
+    measured = len(finder.calls)
+    scan_tiny(folder, tmp_path / "run")
+    assert len(finder.calls) == measured
+    assert len(interp.open_run(tmp_path / "run").table) == 3
+
+
+def _interrupt(patched: pytest.MonkeyPatch, finder: MassFinder, where: str) -> None:
+    from interp.runs import scan
+    from interp.runs.result import ScanResult
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    patched.setattr({"find": finder, "save_findings": scan, "report": ScanResult}[where], where, interrupted)
+
+
 def test_a_damaged_unit_is_measured_again(folder: str, finder: MassFinder, copied: Path) -> None:
     first = interp.open_run(copied)
     units = sorted((copied / "units").iterdir())

@@ -3,16 +3,15 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin
 PIP := $(RUN)/python -m pip --quiet --disable-pip-version-check
-# Model of the demo, and where its run goes.
+# Model of the demo; its run goes to a folder under runs/, named after what was asked.
 MODEL ?= smollm2-135m
-OUT ?= runs/demo
 
 .PHONY: demo test lint unit notebook bench test-lowest clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.notebook  ## scan a real language model for attention sinks and say where the report is
 	$(RUN)/interp get $(MODEL)
-	$(RUN)/interp scan --model $(MODEL) --find sinks --out $(OUT)
+	$(RUN)/interp scan --model $(MODEL) --find sinks
 
 test: lint unit  ## every check; the same command runs in CI
 

@@ -3,17 +3,18 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin
 PIP := $(RUN)/python -m pip --quiet --disable-pip-version-check
+PYTEST := $(RUN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 # Model of the demo; its run goes to a folder under runs/, named after what was asked.
 MODEL ?= smollm2-135m
 
-.PHONY: demo test lint unit notebook bench test-lowest clean
+.PHONY: demo test lint older unit notebook bench test-lowest clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.notebook  ## scan a real language model for attention sinks and say where the report is
 	$(RUN)/interp get $(MODEL)
 	$(RUN)/interp scan --model $(MODEL) --find sinks
 
-test: lint unit  ## every check; the same command runs in CI
+test: lint older unit  ## every check; the same command runs in CI
 
 lint: $(VENV)/.dev
 	$(RUN)/ruff format --check .
@@ -21,7 +22,11 @@ lint: $(VENV)/.dev
 	$(RUN)/pyright --pythonpath $(RUN)/python
 
 unit: $(VENV)/.dev
-	$(RUN)/python -m pytest
+	$(PYTEST)
+
+# The oldest transformers on the tested torch: everything that touches model code, once more.
+older: $(VENV)/older
+	PYTHONPATH=$(CURDIR)/$(VENV)/older $(PYTEST) tests/parity tests/planted tests/contracts -m 'not gemma3'
 
 notebook: $(VENV)/.notebook
 	$(RUN)/jupyter lab notebooks
@@ -48,4 +53,8 @@ $(RUN)/python:
 $(VENV)/.notebook $(VENV)/.dev: $(VENV)/.%: pyproject.toml constraints.txt constraints-lowest.txt | $(RUN)/python
 	@echo "installing into $(VENV) (first time: a few minutes)" >&2
 	$(PIP) install -c $(CONSTRAINTS) -e '.[$*]'
+	@touch $@
+
+$(VENV)/older: constraints-lowest.txt | $(VENV)/.dev
+	$(PIP) install --upgrade --target $@ --no-deps $$(grep ^transformers== constraints-lowest.txt) 'huggingface-hub<2'
 	@touch $@

@@ -90,7 +90,9 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 
 def counts_as(report: Any, name: str) -> bool:
-    return report.when != "teardown" and ("counted", name) in map(tuple, report.user_properties)
+    """A report of a test (no teardown, no failed collection) that carries this marker."""
+    properties = map(tuple, getattr(report, "user_properties", ()))
+    return getattr(report, "when", None) != "teardown" and ("counted", name) in properties
 
 
 def _reason(report: Any) -> str:

@@ -65,8 +65,12 @@ def inspect_folder(folder: Path, *, allow_pickle: bool, trust_remote_code: bool)
             check_safetensors(path)
         elif path.stat().st_size == 0:
             raise LoadError(f"{path} is empty")
-    has_tokenizer = any((folder / name).exists() for name in TOKENIZER_FILES)
-    return Checkpoint(folder, config, weights, pickled, has_tokenizer)
+    return Checkpoint(folder, config, weights, pickled, has_tokenizer(folder))
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether any file of a tokenizer lies in ``folder``."""
+    return any((folder / name).exists() for name in TOKENIZER_FILES)
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -40,6 +40,21 @@ def pick_device(device: str | torch.device) -> torch.device:
     return chosen
 
 
+def placement(device: Any = "auto", dtype: Any = None, device_map: Any = None) -> tuple[Any, Any, torch.device]:
+    """(dtype, device_map or None, device the whole model goes to when there is no device_map), checked.
+
+    Raises:
+        UsageError: not a device, dtype or device_map, or both device and device_map.
+        LoadError: a device this machine does not have.
+    """
+    chosen = pick_device(device)
+    if device_map is not None and device_map != "auto" and not isinstance(device_map, dict):
+        raise UsageError(f"device_map must be 'auto' or a dict of module to device, not {device_map!r}")
+    if device_map is not None and str(device) != "auto":
+        raise UsageError(f"give either device ({device}) or device_map ({device_map}), not both")
+    return pick_dtype(dtype, chosen), device_map, chosen
+
+
 def pick_dtype(dtype: str | torch.dtype | None, device: torch.device) -> Any:
     """A torch dtype, or ``"auto"`` for the checkpoint's own. None: float32 on the CPU, the checkpoint's own
     elsewhere."""

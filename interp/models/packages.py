@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from interp.models.cache import cache_dir
+from interp.models.checkpoint import SAFETENSORS
+from interp.models.hashing import remembered_sha256
 
 META = "meta.json"
 LAYOUT = 3  # of the converted folder; another number in meta.json means: convert again
@@ -89,6 +91,36 @@ def read_meta(name: str) -> dict[str, Any] | None:
     return meta if current else None
 
 
+def sizes(folder: Path) -> dict[str, int]:
+    """Name -> bytes of every file of a converted model, `META` aside."""
+    return {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.name != META}
+
+
 def is_present(name: str) -> bool:
-    """Whether the converted model is in the cache, made from the file we expect."""
-    return read_meta(name) is not None
+    """Whether the converted model is in the cache: made from the file we expect, every file there in its full size.
+
+    Copies from before sizes were noted are told by their weights' hash instead.
+    """
+    meta = read_meta(name)
+    if meta is None:
+        return False
+    noted = meta.get("sizes")
+    if not isinstance(noted, dict):
+        return _weights_fit(name, meta)
+    try:
+        return noted.items() <= sizes(folder_of(name)).items()
+    except OSError:
+        return False
+
+
+def is_sound(name: str) -> bool:
+    """`is_present`, and the weights have the hash that was noted; they are read once, then the hash is remembered."""
+    meta = read_meta(name)
+    return meta is not None and is_present(name) and _weights_fit(name, meta)
+
+
+def _weights_fit(name: str, meta: dict[str, Any]) -> bool:
+    try:
+        return remembered_sha256(folder_of(name) / SAFETENSORS) == meta.get("weight_hash")
+    except OSError:
+        return False

@@ -81,18 +81,22 @@ def estimate(model: Any, *, out: str | os.PathLike[str] | None = None, **request
     Raises:
         UsageError, LoadError: as `scan` would, as far as can be told without the weights.
     """
-    from interp.models.device import pick_device, pick_dtype
+    from interp.models.device import placement
     from interp.runs.outline import outline
 
     planned = plan(**request)
     if out is not None:
         RunFolder(out).inspect()
+    asked = {
+        name: planned.load_options[name] for name in ("device", "dtype", "device_map") if name in planned.load_options
+    }
+    dtype, _, device = placement(**asked)
     sketched = outline(model, planned.load_options)
     prompts = planned.prompts(sketched)
     on_meta = sketched.hf.get_input_embeddings().weight.device.type == "meta"
-    device = pick_device(planned.load_options.get("device", "auto")) if on_meta else sketched.device
-    dtype = pick_dtype(planned.load_options.get("dtype"), device) if on_meta else sketched.dtype
-    if dtype == "auto":
+    if not on_meta:
+        device = sketched.device
+    if not on_meta or dtype == "auto":
         dtype = sketched.dtype
     lengths = [len(prompt) for prompt in prompts]
     passes = float(getattr(planned.finder, "passes", FORWARDS))

@@ -98,7 +98,11 @@ def test_loading_prints_nothing(whole: Path, capfd: pytest.CaptureFixture[str]) 
 def test_folder_without_a_tokenizer(folder: Path, whole: Path) -> None:
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (folder / name).unlink()
-    assert quick(folder).tokenizer is None
+    model = quick(folder)
+    assert model.tokenizer is None
+    with pytest.raises(LoadError, match=rf"prompt 'text' cannot be read: .*{folder} holds none of tokenizer\.json, "):
+        model.encode("the")
+    assert f"need a tokenizer: model is without a tokenizer: {folder} holds none of" in failure(folder, bos="add")
     assert quick(folder, tokenizer=tiny_tokenizer()).encode("the").ids == (1, quick(whole).encode("the").ids[1])
     assert quick(folder, tokenizer=str(whole)).encode("the").tokens == ("<s>", "the")
 
@@ -270,6 +274,11 @@ def test_unknown_names(caches: Path) -> None:
     with pytest.raises(UsageError, match=r"neither a model of the catalog"):
         quick("zzzz")
     assert "no model folder or .gguf file at ./nowhere" in failure("./nowhere")
+    assert "no model folder or .gguf file at ~nobody-here/x" in failure("~nobody-here/x")
+    assert "could not be opened" in failure("~nobody-here/x.gguf")
+    with pytest.raises(UsageError, match=r"neither a model of the catalog"):
+        quick("z" * 300)
+    assert "File name too long" in failure("z" * 300 + ".gguf")
 
 
 def test_revision_of_a_folder(whole: Path) -> None:

@@ -44,6 +44,9 @@ def test_loaded_model_is_returned_as_it_is() -> None:
     with pytest.raises(UsageError, match=r"is loaded already, with bos='add'"):
         load(model, bos="none")
     assert dataclasses.replace(model, bos="none").encode("the").ids[0] != 1
+    for options in ({"device": "cuda:9"}, {"dtype": "bfloat16"}, {"device_map": "x"}, {"revision": "main"}):
+        with pytest.raises(UsageError, match=r"the loaded model .* stays as and where it is; load it again"):
+            load(model, **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("arch", ["llama", "gpt2", "gemma3", "falcon", "bloom", "gpt_oss", "phi3"])

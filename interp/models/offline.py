@@ -1,6 +1,6 @@
 """What is on this machine already: packaged models in our cache, models in the Hugging Face hub cache.
 
-Reads folder names only; imports neither torch nor huggingface_hub.
+Reads names, sizes and indices only; imports neither torch nor huggingface_hub.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from interp.errors import LoadError
 from interp.models.catalog import Entry
+from interp.models.checkpoint import weight_files
 from interp.models.packages import PACKAGED, is_present
-
-_WEIGHTS = ("*.safetensors", "*.gguf", "*.bin")
 
 
 def hub_cache_dir() -> Path:
@@ -25,12 +25,18 @@ def hub_cache_dir() -> Path:
 
 
 def in_hub_cache(hub_id: str) -> bool:
-    """Whether a snapshot of ``owner/name`` with a config and some weights lies in the hub cache."""
+    """Whether a snapshot of ``owner/name`` with a config and every weight file lies in the hub cache."""
     snapshots = hub_cache_dir() / f"models--{hub_id.replace('/', '--')}" / "snapshots"
-    return any(
-        (snapshot / "config.json").exists() and any(any(snapshot.glob(pattern)) for pattern in _WEIGHTS)
-        for snapshot in (snapshots.iterdir() if snapshots.is_dir() else ())
-    )
+    return any(complete(snapshot) for snapshot in (snapshots.iterdir() if snapshots.is_dir() else ()))
+
+
+def complete(snapshot: Path) -> bool:
+    """Whether a folder has a config and every weight file; whether those are whole is checked when loading."""
+    try:
+        weight_files(snapshot)
+    except LoadError:
+        return False
+    return (snapshot / "config.json").is_file()
 
 
 def on_this_machine(entry: Entry) -> bool:

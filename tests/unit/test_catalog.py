@@ -119,13 +119,20 @@ def test_on_this_machine_follows_the_caches(tmp_path: Path, monkeypatch: pytest.
 
     folder = tmp_path / "interp" / "models" / "smollm2-135m"
     folder.mkdir(parents=True)
-    meta = f'{{"gguf_sha256": "{PACKAGED["smollm2-135m"].sha256}", "layout": {LAYOUT}}}'
+    meta = f'{{"gguf_sha256": "{PACKAGED["smollm2-135m"].sha256}", "layout": {LAYOUT}, "sizes": {{"a": 2}}}}'
     (folder / META).write_text(meta)
+    (folder / "a").write_text("1")
+    assert not offline.on_this_machine(packaged)  # one file is shorter than was noted
+    (folder / "a").write_text("12")
     snapshot = tmp_path / "hub" / "models--openai-community--gpt2" / "snapshots" / ("0" * 40)
     snapshot.mkdir(parents=True)
     (snapshot / "config.json").write_text("{}")
     assert offline.available_offline() == ("smollm2-135m",)  # a config alone is not a model
-    (snapshot / "model.safetensors").write_bytes(b"")
+    index = snapshot / "model.safetensors.index.json"
+    index.write_text('{"weight_map": {"x": "one.safetensors", "y": "two.safetensors"}}')
+    (snapshot / "one.safetensors").write_bytes(b"")
+    assert not offline.on_this_machine(plain)  # nor is one without all its weights
+    (snapshot / "two.safetensors").write_bytes(b"")
     assert offline.on_this_machine(packaged)
     assert offline.on_this_machine(plain)
     assert offline.available_offline() == ("smollm2-135m", "openai-community/gpt2")

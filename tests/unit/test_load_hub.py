@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from interp.errors import LoadError
+from interp.errors import InterpError, LoadError, UsageError
 from interp.models import hub
 from interp.models.load import load
 from interp.models.model import Model
@@ -93,6 +93,33 @@ def test_incomplete_snapshot_is_asked_for_again(whole: Path, caches: Path) -> No
     shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
     (snapshot / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
     assert "not complete in the local hub cache" in failure("gpt2")
+
+
+@pytest.mark.parametrize("revision", ["..", "../..", ".", "/etc/hostname", "a/../..", "a//b", "refs/"])
+def test_revision_that_would_leave_its_place(whole: Path, caches: Path, revision: str) -> None:
+    snapshot_of(whole, caches, "some/model", "a" * 40)
+    with pytest.raises(UsageError, match=r"revision '.*' of some/model cannot be a commit, branch or tag"):
+        quick(f"some/model@{revision}")
+
+
+def test_revision_that_is_a_folder_of_the_cache(whole: Path, caches: Path) -> None:
+    snapshot_of(whole, caches, "some/model", "a" * 40)
+    (caches / "models--some--model" / "refs" / "pr").mkdir()
+    assert "some/model@pr: not complete in the local hub cache" in failure("some/model@pr")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"device": "cuda:99"}, {"dtype": "float8"}, {"device_map": "x"}, {"device": "cpu", "device_map": "auto"}],
+)
+def test_options_are_checked_before_anything_is_fetched(
+    caches: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, str]
+) -> None:
+    """The hub cannot be reached here and the package not fetched, so trying either would be the error told."""
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    for name in ("some/model", "smollm2-135m"):
+        with pytest.raises(InterpError, match=r"device|dtype"):
+            load(name, check=False, progress=lambda message: pytest.fail(message), **options)  # type: ignore[arg-type]
 
 
 def test_what_is_fetched_from_a_hub(monkeypatch: pytest.MonkeyPatch) -> None:

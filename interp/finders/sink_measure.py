@@ -67,8 +67,8 @@ def refuse_broken(prompt: Prompt, norm: np.ndarray, received: np.ndarray, loss: 
     if len(bad) or (loss is not None and not np.isfinite(loss)):
         where = f"from block {bad[0]} on" if len(bad) else "in the logits"
         raise NumbersError(
-            f"prompt {prompt.name!r}: the model's numbers are not finite {where} in {str(dtype).removeprefix('torch.')}; "
-            "try --dtype float32 (or bfloat16), or check the weights"
+            f"prompt {prompt.name!r}: the model's numbers are not finite {where} in "
+            f"{str(dtype).removeprefix('torch.')}; try --dtype float32 (or bfloat16), or check the weights"
         )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from interp.runs.places import runs_dir
 from interp.runs.plan import plan
 from interp.runs.progress import duration
 from interp.runs.store import RunFolder
@@ -71,7 +72,7 @@ class Estimate:
             ("peak memory", f"about {_size(self.peak_bytes)} ({parts}, attention block {_size(self.block_bytes)})"),
             ("time", f"about {duration(self.seconds)}, without loading"),
             ("how", self.how),
-            ("run folder", self.out or "runs/<finder>-<model>-<key>"),
+            ("run folder", self.out or f"{runs_dir()}/<finder>-<model>-<key>"),
         ]
 
 

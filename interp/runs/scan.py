@@ -86,8 +86,13 @@ def scan(
         RunFolder(out).prepare()  # a folder that cannot be used is better known before a model is loaded
     started = provenance.now()
     with reporting.choose(quiet=not progress) as told:
-        loaded, checked = _load(model, load_options, told)
-        ready = planned.prompts(loaded)
+        try:
+            loaded, checked = _load(model, load_options, told)
+            ready = planned.prompts(loaded)
+        except BaseException:
+            if out is not None:
+                RunFolder(out).leave()
+            raise
         request = Request(loaded, planned.finder, planned.config, ready)
         folder = RunFolder(default_folder(request) if out is None else out)
         folder.prepare()

@@ -170,6 +170,12 @@ class RunFolder:
         if not writable:
             raise RunFolderError(f"cannot use {self.path} as run folder: it is not writable")
 
+    def leave(self) -> None:
+        """Take back what `prepare` made, if nothing has been put there."""
+        for folder in (self.units, self.path):
+            with contextlib.suppress(OSError):  # not empty: it is in use
+                folder.rmdir()
+
     def sweep(self) -> None:
         """Remove half-written files a killed process left. Only under the lock."""
         self._remove(entry for folder in (self.path, self.units) for entry in folder.glob(f".*{_TEMPORARY}"))

@@ -175,3 +175,15 @@ def test_results_of_other_columns_than_recorded_are_refused(copied: Path) -> Non
     path.write_text(json.dumps(record))
     with pytest.raises(RunFolderError, match=r"does not fit run\.json"):
         interp.open_run(copied)
+
+
+def test_a_scan_that_never_loaded_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(InterpError):
+        interp.scan("no-such-model", texts="the cat sat", out=tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+    kept = tmp_path / "kept"
+    (kept / "units").mkdir(parents=True)
+    (kept / "run.json").write_text('{"schema": 1}')
+    with pytest.raises(InterpError):
+        interp.scan("no-such-model", texts="the cat sat", out=kept, progress=False)
+    assert (kept / "run.json").exists()

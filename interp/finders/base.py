@@ -1,8 +1,8 @@
 """The contract between a finder and the runner.
 
 A finder is an object with a name, a frozen config dataclass and four phases; the runner (interp/runs) calls them,
-stores every unit atomically as it finishes, and skips the units that are already on disk. Phases 1 and 3 see the model, one
-prompt at a time; phases 2 and 4 are pure functions of stored units, so they can be redone without a model.
+stores every unit atomically as it finishes, and skips the units that are already on disk. Phases 1 and 3 see the model,
+one prompt at a time; phases 2 and 4 are pure functions of stored units, so they can be redone without a model.
 """
 
 from __future__ import annotations

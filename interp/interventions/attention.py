@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -30,13 +30,14 @@ class CutKeys:
     layers: frozenset[int] | None = None
     heads: Sequence[int] | None = None
     keep_self: bool = True
+    full_rows: ClassVar[bool] = False  # it never puts mass on a key that had none
 
     def __post_init__(self) -> None:
         if self.layers is not None:
             object.__setattr__(self, "layers", frozenset(self.layers))
 
-    def cut(self, block: RowBlock) -> Tensor:
-        """[batch or 1, row, key] True where attention is taken away."""
+    def columns(self, block: RowBlock) -> tuple[Tensor, Tensor]:
+        """Columns of the block that are cut in any sequence [column], and in which sequences: bool [batch or 1, column]."""
         given = torch.as_tensor(self.positions, device=block.rows.device)
         keys = block.key_positions
         if given.dtype == torch.bool:
@@ -47,23 +48,42 @@ class CutKeys:
             raise UsageError(f"CutKeys takes positions or a bool mask, got {given.dtype} of shape {tuple(given.shape)}")
         else:
             inside = torch.isin(keys, given.long().flatten())
-        inside = inside.expand(1, -1) if inside.dim() == 1 else inside
-        cut = inside[:, None, :].expand(-1, block.rows.shape[2], -1)
-        if self.keep_self:
-            cut = cut & (keys[None, :] != block.query_positions[:, None])
-        return cut
+        inside = inside[None] if inside.dim() == 1 else inside
+        columns = inside.any(0).nonzero()[:, 0]
+        return columns, inside[:, columns]
 
     def rows(self, block: RowBlock) -> Tensor:
         """The rows without the cut keys."""
-        cut = self.cut(block)[:, None]
+        columns, inside = self.columns(block)
+        if not len(columns):
+            return block.rows
+        heads = self.checked_heads(block)
         before = block.rows.sum(-1, keepdim=True)
-        left = block.rows.masked_fill(cut, 0.0)
+        taken = block.rows[..., columns]
+        cut = inside[:, None, None, :].expand(-1, len(heads), block.rows.shape[2], -1)
+        cut = cut & heads[None, :, None, None]
+        if self.keep_self:
+            cut = cut & (block.key_positions[columns][None, :] != block.query_positions[:, None])
+        left = block.rows.clone()
+        left[..., columns] = taken.masked_fill(cut, 0.0)
         remaining = left.sum(-1, keepdim=True)
-        new = torch.where(remaining > 1e-9, left * (before / remaining.clamp_min(1e-9)), block.rows)
+        alone = remaining <= 1e-9
+        scale = torch.where(cut.any(-1, keepdim=True) & ~alone, before / remaining.clamp_min(1e-9), 1.0)
+        left = left * scale if torch.is_grad_enabled() else left.mul_(scale)
+        left[..., columns] = torch.where(alone, taken, left[..., columns])
+        return left
+
+    def checked_heads(self, block: RowBlock) -> Tensor:
+        """bool [head]: where to cut.
+
+        Raises:
+            UsageError: a head the layer does not have.
+        """
+        n_heads = block.rows.shape[1]
         if self.heads is None:
-            return new
-        heads = torch.zeros(block.rows.shape[1], dtype=torch.bool, device=new.device)
-        if self.heads and max(self.heads) >= len(heads):
-            raise UsageError(f"layer {block.layer} has heads 0..{len(heads) - 1}, asked for {max(self.heads)}")
-        heads[list(self.heads)] = True
-        return torch.where(heads[None, :, None, None], new, block.rows)
+            return torch.ones(n_heads, dtype=torch.bool, device=block.rows.device)
+        if self.heads and max(self.heads) >= n_heads:
+            raise UsageError(f"layer {block.layer} has heads 0..{n_heads - 1}, asked for {max(self.heads)}")
+        chosen = torch.zeros(n_heads, dtype=torch.bool, device=block.rows.device)
+        chosen[list(self.heads)] = True
+        return chosen

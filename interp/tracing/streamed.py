@@ -34,6 +34,10 @@ class Tap:
         """Whether any row edit changes this layer."""
         return False
 
+    def needs_full_rows(self) -> bool:
+        """Whether a row edit may put mass on keys outside the block's visible range."""
+        return False
+
     def pass_value(self, where: str, value: Tensor) -> Tensor:
         """Record and edit a query, key or value tensor [batch, head, position, d]."""
         return value
@@ -123,7 +127,7 @@ def streamed_attention(
         causal=bool(causal) and attention_mask is None,
     )
     block_rows = next((tap.block_rows for tap in reversed(taps) if tap.block_rows), None)
-    full_rows = any(tap.edits_rows() for tap in taps)
+    full_rows = any(tap.needs_full_rows() for tap in taps)
     with torch.autocast(query.device.type, enabled=False):  # float32 sums also where the user runs under autocast
         out = attention.attend(
             query, key, value, attention_mask, rules, fold, full_rows=full_rows, block_rows=block_rows

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 
 class RowEdit(Protocol):
-    """A change to attention rows: `rows` gets a block and returns the rows the model uses instead (same shape)."""
+    """A change to attention rows: `rows` gets a block and returns the rows the model uses instead (same shape).
+
+    An edit that never puts mass on a key that had none may say so with ``full_rows = False`` and is then shown only the
+    keys its rows can see, which halves the work.
+    """
 
     @property
     def layers(self) -> frozenset[int] | None:
@@ -55,6 +59,9 @@ class LayerTap(streamed.Tap):
 
     def edits_rows(self) -> bool:
         return bool(self.row_edits)
+
+    def needs_full_rows(self) -> bool:
+        return any(getattr(edit, "full_rows", True) for edit in self.row_edits)
 
     def pass_value(self, where: str, value: Tensor) -> Tensor:
         for tap in self.sites:

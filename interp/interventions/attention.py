@@ -37,7 +37,7 @@ class CutKeys:
             object.__setattr__(self, "layers", frozenset(self.layers))
 
     def columns(self, block: RowBlock) -> tuple[Tensor, Tensor]:
-        """Columns of the block that are cut in any sequence [column], and in which sequences: bool [batch or 1, column]."""
+        """Columns of the block that are cut in any sequence [column]; in which: bool [batch or 1, column]."""
         given = torch.as_tensor(self.positions, device=block.rows.device)
         keys = block.key_positions
         if given.dtype == torch.bool:

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from interp.errors import NumbersError
 from interp.finders import sink_rules, sink_wong2025
 from interp.finders.base import Unit
 from interp.finders.sink_config import Measured, SinksConfig
 from interp.interventions.attention import CutKeys
+from interp.tracing import calls
 from interp.tracing.statistics import Received, Rows
 from interp.tracing.tracer import trace
 from probes.base import Prompt
@@ -125,15 +125,14 @@ def patterns(model: Any, ids: Sequence[int], heads: Sequence[tuple[int, int]]) -
     if not heads:
         return {}
     with trace(model, stats=[Rows(heads=list(heads))]) as traced:
-        traced.run(list(ids))
+        traced.run(list(ids), **calls.skip_logits(model))
         rows = traced.stats["rows"]
     return {head: rows[head][0].numpy() for head in heads}
 
 
 def next_token_loss(logits: Tensor, ids: Sequence[int]) -> float:
     """Mean over the prompt's tokens but the first (two tokens at least), in nats."""
-    targets = torch.tensor(list(ids[1:]), device=logits.device)
-    return float(cross_entropy(_float(logits[0, :-1]), targets))
+    return float(calls.next_token_loss(logits, list(ids)).mean())
 
 
 def _float(value: Tensor) -> Tensor:

@@ -100,6 +100,73 @@ class TokenStrip:
     pool: int = 1
 
 
+@dataclass(frozen=True)
+class Series:
+    """One line or cloud of a chart; the sequences are equally long.
+
+    Attributes:
+        name: for the legend (untrusted text).
+        x, y: numbers; a `y` of None is a gap.
+        low, high: ends of the interval of each `y`; empty = none.
+        draw: ``line`` (with its interval as a band), ``points`` (with its interval as bars), or ``bars``.
+        labels: what hovering tells of each point, beside its numbers (untrusted text); empty = nothing.
+    """
+
+    name: str
+    x: tuple[float, ...]
+    y: tuple[float | None, ...]
+    low: tuple[float | None, ...] = ()
+    high: tuple[float | None, ...] = ()
+    draw: Literal["line", "points", "bars"] = "line"
+    labels: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        sizes = {"x": len(self.x), "y": len(self.y)}
+        for name in ("low", "high", "labels"):
+            given = getattr(self, name)
+            if given or (name in ("low", "high") and bool(self.low) != bool(self.high)):
+                sizes[name] = len(given)
+        if len(set(sizes.values())) > 1:
+            raise ValueError(f"series {self.name!r}: x, y, low, high and labels must be equally long, got {sizes}")
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A plot of numbers against numbers for the report.
+
+    `caption` says how to read it; `marks` are vertical lines, (x, what stands there); `x_names` name the x values 0, 1,
+    2, ... where they are no quantity (untrusted text); `equal` = a dashed line at this y (chance, "no effect").
+    """
+
+    name: str
+    title: str
+    x_label: str
+    y_label: str
+    series: tuple[Series, ...]
+    caption: str = ""
+    marks: tuple[tuple[float, str], ...] = ()
+    log_x: bool = False
+    log_y: bool = False
+    x_names: tuple[str, ...] = ()
+    equal: float | None = None
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A further table of the report: `rows` hold one plain value (str, int, float, bool, None) a column."""
+
+    name: str
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    caption: str = ""
+
+    def __post_init__(self) -> None:
+        wrong = sorted({len(row) for row in self.rows} - {len(self.columns)})
+        if wrong:
+            raise ValueError(f"sheet {self.name!r}: rows of {wrong} values for {len(self.columns)} columns")
+
+
 @dataclass
 class Findings:
     """The result of one finder on one model.
@@ -113,7 +180,7 @@ class Findings:
         verdict: one sentence.
         caveats: sentences a reader must see beside the verdict (reduced, truncated, assumed).
         verification: the causal check; None until it ran.
-        heatmaps, strips: what the report draws.
+        heatmaps, strips, charts, sheets: what the report draws.
     """
 
     finder: str
@@ -126,6 +193,8 @@ class Findings:
     verification: Verification | None = None
     heatmaps: list[Heatmap] = field(default_factory=list)
     strips: list[TokenStrip] = field(default_factory=list)
+    charts: list[Chart] = field(default_factory=list)
+    sheets: list[Sheet] = field(default_factory=list)
 
     def records(self) -> list[dict[str, Any]]:
         """Rows as plain JSON-able dicts; a missing value is None."""

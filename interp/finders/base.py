@@ -3,6 +3,10 @@
 A finder is an object with a name, a frozen config dataclass and four phases; the runner (interp/runs) calls them,
 stores every unit atomically as it finishes, and skips the units that are already on disk. Phases 1 and 3 see the model,
 one prompt at a time; phases 2 and 4 are pure functions of stored units, so they can be redone without a model.
+
+A finder whose question to the model belongs to no single prompt (what one MLP makes of directions found over all of
+them) has a method ``examine(model, findings, config) -> Unit`` as well. It runs between 3 and 4, its unit is stored
+like the others, and `conclude` gets it as a fourth argument, ``examined``.
 """
 
 from __future__ import annotations
@@ -60,3 +64,8 @@ class Finder(Protocol):
     def conclude(self, findings: Findings, checks: Sequence[Unit | None], config: Any) -> Findings:
         """4. Fill in `findings.verification` and the final verdict sentence."""
         ...
+
+
+def examines(finder: Any) -> bool:
+    """Whether a finder has the optional phase `examine` (see the module docstring)."""
+    return callable(getattr(finder, "examine", None))

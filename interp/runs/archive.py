@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from interp.findings import Column, Findings, Heatmap, TokenStrip, Verification
+from interp.findings import Chart, Column, Findings, Heatmap, Series, Sheet, TokenStrip, Verification
 from interp.runs.store import (
     ARRAYS_FILE,
     TABLE_FILE,
@@ -51,6 +51,8 @@ def save_findings(folder: RunFolder, findings: Findings) -> dict[str, Any]:
         "rows": len(findings.table),
         "heatmaps": heatmaps,
         "strips": strips,
+        "charts": [plain(dataclasses.asdict(chart)) for chart in findings.charts],
+        "sheets": [plain(dataclasses.asdict(sheet)) for sheet in findings.sheets],
     }
 
 
@@ -74,6 +76,8 @@ def load_findings(folder: RunFolder, record: dict[str, Any]) -> Findings:
             verification=checked and Verification(**{**checked, "per_prompt": tuple(checked["per_prompt"])}),
             heatmaps=[_get_heatmap(heatmap, arrays) for heatmap in record["heatmaps"]],
             strips=[_get_strip(strip, arrays) for strip in record["strips"]],
+            charts=[_get_chart(chart) for chart in record.get("charts", [])],
+            sheets=[_get_sheet(sheet) for sheet in record.get("sheets", [])],
         )
     except (KeyError, TypeError, ValueError) as error:
         raise RunFolderError(
@@ -111,6 +115,22 @@ def _get_strip(record: dict[str, Any], arrays: dict[str, np.ndarray]) -> TokenSt
         "patterns": {label: arrays[name] for label, name in record["patterns"].items()},
     }
     return TokenStrip(**{**record, **restored})
+
+
+def _get_chart(record: dict[str, Any]) -> Chart:
+    series = tuple(Series(**_tuples(one, "x", "y", "low", "high", "labels")) for one in record["series"])
+    marks = tuple((at, text) for at, text in record["marks"])
+    return Chart(**{**_tuples(record, "x_names"), "series": series, "marks": marks})
+
+
+def _get_sheet(record: dict[str, Any]) -> Sheet:
+    columns = tuple(Column(**column) for column in record["columns"])
+    return Sheet(**{**record, "columns": columns, "rows": tuple(tuple(row) for row in record["rows"])})
+
+
+def _tuples(record: dict[str, Any], *names: str) -> dict[str, Any]:
+    """`record` with the lists of JSON as tuples again."""
+    return {**record, **{name: tuple(record[name]) for name in names}}
 
 
 def _scalars(drawn: Heatmap | TokenStrip) -> dict[str, Any]:

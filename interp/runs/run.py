@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from interp.errors import UsageError
-from interp.finders.base import Unit
+from interp.finders.base import Unit, examines
 from interp.findings import Findings
 from interp.runs.progress import Progress
 from interp.runs.provenance import identity, prompt_key
@@ -114,7 +114,16 @@ def execute(request: Request, folder: RunFolder, progress: Progress, tally: Tall
         tally.count("check", there)
         progress.step(prompt.name, there)
 
-    findings = finder.conclude(findings, checks, config)
+    more: list[Unit | None] = []
+    if examines(finder):
+        progress.start("examining", 1)
+        key = digest({**base, "phase": "examine", "of": found})
+        there, unit = folder.fetch(key, lambda: finder.examine(model, findings, config))
+        more.append(unit)
+        tally.count("examine", there)
+        progress.step(model.name, there)
+
+    findings = finder.conclude(findings, checks, config, *more)
     _conform(findings)
     return findings
 

@@ -247,7 +247,7 @@ def test_levels_and_numbers_behind_each_plot(opened: Opened, table: Any) -> None
     page = opened("plain")
     for name in ("check", "heads", "maps", "levels"):
         page.locator(f"#{name} summary").first.click()
-        page.locator(f"#{name}-data tbody tr").first.wait_for()  # filled by the toggle event, which comes after the click
+        page.locator(f"#{name}-data tbody tr").first.wait_for()  # the toggle event comes after the click
     assert page.locator("#heads-data tbody tr").count() == 30
     assert page.locator("#maps-data tbody tr").count() == 512
     counts = page.eval_on_selector_all(

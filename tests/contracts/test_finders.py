@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 import interp
-from interp.finders.base import Unit
+from interp.finders.base import Unit, examines
 from interp.findings import Findings
 from interp.registry import FINDERS
 from interp.runs.run import state_of
@@ -53,6 +53,12 @@ def _units(finder: Any, model: interp.Model, prompts: tuple[Prompt, ...], config
 
 def _find(finder: Any, model: interp.Model, prompts: tuple[Prompt, ...], config: Any) -> Findings:
     return finder.find(prompts, _units(finder, model, prompts, config), config, model.facts())
+
+
+def _conclude(finder: Any, model: interp.Model, prompts: tuple[Prompt, ...], findings: Findings, config: Any) -> Any:
+    checks = [finder.check(model, prompt, index, findings, config) for index, prompt in enumerate(prompts)]
+    more = [finder.examine(model, findings, config)] if examines(finder) else []
+    return finder.conclude(findings, checks, config, *more)
 
 
 def _same_unit(left: Unit, right: Unit) -> None:
@@ -158,8 +164,7 @@ def test_few_prompts_verify_nothing(finder: Any, config: Any, model: interp.Mode
     """DESIGN decision 6: below a stated number of prompts there is no verdict, but the effect is shown."""
     findings = _find(finder, model, prompts, config)
     assert len(findings.table) > 0, "give the finder settings in LOOSE under which it finds something"
-    checks = [finder.check(model, prompt, index, findings, config) for index, prompt in enumerate(prompts)]
-    concluded = finder.conclude(findings, checks, config)
+    concluded = _conclude(finder, model, prompts, findings, config)
     assert concluded.verification is not None
     assert concluded.verification.verdict == "too few to say"
     assert concluded.verification.effect is not None
@@ -187,5 +192,4 @@ def test_the_shortest_prompt_is_no_accident(finder: Any, model: interp.Model) ->
     config = finder.config_type()
     prompt = Prompt("short", "", (1, 5), model.decode_tokens((1, 5)))
     findings = _find(finder, model, (prompt,), config)
-    checked = finder.check(model, prompt, 0, findings, config)
-    assert finder.conclude(findings, [checked], config).verdict.strip()
+    assert _conclude(finder, model, (prompt,), findings, config).verdict.strip()

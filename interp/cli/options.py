@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from interp.errors import UsageError
 
 
 @dataclass
@@ -71,3 +74,83 @@ Packaged = Annotated[str, typer.Argument(help="A packaged model, such as smollm2
 RunPath = Annotated[
     Path, typer.Argument(metavar="RUN", help="A run folder, or the name of one in $INTERP_RUNS (else ./runs).")
 ]
+
+
+class Bos(str, enum.Enum):
+    """Whether a BOS token is put at position 0."""
+
+    auto = "auto"
+    add = "add"
+    none = "none"
+
+
+# What scan, and every command that works like it, takes.
+Text = Annotated[list[str] | None, typer.Option(help="A text to scan; may be repeated.")]
+TextFile = Annotated[
+    list[Path] | None, typer.Option("--text-file", metavar="FILE ...", help="UTF-8 text files, one prompt each.")
+]
+MoreFiles = Annotated[
+    list[Path] | None, typer.Argument(metavar="FILE", help="More files after --text-file FILE.", show_default=False)
+]
+Prompts = Annotated[
+    Path | None, typer.Option(metavar="FILE.jsonl", help="One JSON object a line, with text and optionally name.")
+]
+MaxLength = Annotated[int, typer.Option(help="Cut prompts to so many tokens.", envvar="INTERP_MAX_LENGTH")]
+Limit = Annotated[int | None, typer.Option(help="Only the first so many prompts.", envvar="INTERP_LIMIT")]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        help="Run folder; default: <finder>-<model>-<key> in $INTERP_RUNS, else in ./runs.",
+        envvar="INTERP_OUT",
+        show_default=False,
+    ),
+]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the finder; may be repeated.")
+]
+Seed = Annotated[int, typer.Option(help="For probes and finders that draw.", envvar="INTERP_SEED")]
+KeepArrays = Annotated[
+    int | None,
+    typer.Option(
+        help="Keep per-position arrays of so many prompts; default: the finder's.", envvar="INTERP_KEEP_ARRAYS"
+    ),
+]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Discard what an earlier run left in the folder.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda[:i] or mps.", envvar="INTERP_DEVICE")]
+Dtype = Annotated[
+    str | None,
+    typer.Option(
+        help="float32, bfloat16, float16 or auto (as stored); default: float32 on the CPU, auto elsewhere.",
+        envvar="INTERP_DTYPE",
+    ),
+]
+DeviceMap = Annotated[
+    str | None, typer.Option(help="auto spreads a model over several GPUs.", envvar="INTERP_DEVICE_MAP")
+]
+BosPolicy = Annotated[Bos, typer.Option(help="Put a BOS token at position 0.", envvar="INTERP_BOS")]
+Chat = Annotated[bool, typer.Option("--chat", help="Apply the model's chat template.", envvar="INTERP_CHAT")]
+AllowPickle = Annotated[bool, typer.Option("--allow-pickle", help="Also load pickled weights; they can run code.")]
+TrustRemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run the Python code a model repository brings.")
+]
+
+
+def texts_given(texts: list[str] | None) -> Any:
+    """``--text``, as `interp.scan` takes it."""
+    if not texts:
+        return None
+    return texts[0] if len(texts) == 1 else texts
+
+
+def files_given(first: list[Path] | None, more: list[Path] | None) -> list[Path] | None:
+    """``--text-file A B C``, as a shell expands ``*.txt``: what follows the option's own value comes as arguments."""
+    if more and not first:
+        raise UsageError(f"unexpected argument {str(more[0])!r}; text files go after --text-file")
+    return [*first, *(more or [])] if first else None
+
+
+def settings_given(pairs: list[str] | None) -> dict[str, str]:
+    """``--set KEY=VALUE ...`` as a dict."""
+    from interp.runs.settings import parse_pairs
+
+    return parse_pairs(pairs or [])

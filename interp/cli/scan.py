@@ -2,85 +2,41 @@
 
 from __future__ import annotations
 
-import enum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from interp.cli import options
-from interp.errors import UsageError
 
 VERIFICATION_FAILED = 3
-
-
-class Bos(str, enum.Enum):
-    """Whether a BOS token is put at position 0."""
-
-    auto = "auto"
-    add = "add"
-    none = "none"
 
 
 def scan(
     model: options.ModelName,
     find: options.Find = "sinks",
-    text: Annotated[list[str] | None, typer.Option(help="A text to scan; may be repeated.")] = None,
-    text_file: Annotated[
-        list[Path] | None, typer.Option("--text-file", metavar="FILE ...", help="UTF-8 text files, one prompt each.")
-    ] = None,
-    more_files: Annotated[
-        list[Path] | None, typer.Argument(metavar="FILE", help="More files after --text-file FILE.", show_default=False)
-    ] = None,
-    prompts: Annotated[
-        Path | None, typer.Option(metavar="FILE.jsonl", help="One JSON object a line, with text and optionally name.")
-    ] = None,
+    text: options.Text = None,
+    text_file: options.TextFile = None,
+    more_files: options.MoreFiles = None,
+    prompts: options.Prompts = None,
     probe: options.Probe = None,
-    max_length: Annotated[int, typer.Option(help="Cut prompts to so many tokens.", envvar="INTERP_MAX_LENGTH")] = 512,
-    limit: Annotated[int | None, typer.Option(help="Only the first so many prompts.", envvar="INTERP_LIMIT")] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Run folder; default: <finder>-<model>-<key> in $INTERP_RUNS, else in ./runs.",
-            envvar="INTERP_OUT",
-            show_default=False,
-        ),
-    ] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the finder; may be repeated.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="For probes and finders that draw.", envvar="INTERP_SEED")] = 0,
-    keep_arrays: Annotated[
-        int | None,
-        typer.Option(
-            help="Keep per-position arrays of so many prompts; default: the finder's.", envvar="INTERP_KEEP_ARRAYS"
-        ),
-    ] = None,
+    max_length: options.MaxLength = 512,
+    limit: options.Limit = None,
+    out: options.Out = None,
+    set_: options.Set = None,
+    seed: options.Seed = 0,
+    keep_arrays: options.KeepArrays = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show prompts, memory and time; write nothing.")] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Discard what an earlier run left in the folder.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda[:i] or mps.", envvar="INTERP_DEVICE")] = "auto",
-    dtype: Annotated[
-        str | None,
-        typer.Option(
-            help="float32, bfloat16, float16 or auto (as stored); default: float32 on the CPU, auto elsewhere.",
-            envvar="INTERP_DTYPE",
-        ),
-    ] = None,
-    device_map: Annotated[
-        str | None, typer.Option(help="auto spreads a model over several GPUs.", envvar="INTERP_DEVICE_MAP")
-    ] = None,
-    bos: Annotated[Bos, typer.Option(help="Put a BOS token at position 0.", envvar="INTERP_BOS")] = Bos.auto,
-    chat: Annotated[
-        bool, typer.Option("--chat", help="Apply the model's chat template.", envvar="INTERP_CHAT")
-    ] = False,
-    allow_pickle: Annotated[
-        bool, typer.Option("--allow-pickle", help="Also load pickled weights; they can run code.")
-    ] = False,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run the Python code a model repository brings.")
-    ] = False,
+    fresh: options.Fresh = False,
+    device: options.Device = "auto",
+    dtype: options.Dtype = None,
+    device_map: options.DeviceMap = None,
+    bos: options.BosPolicy = options.Bos.auto,
+    chat: options.Chat = False,
+    allow_pickle: options.AllowPickle = False,
+    trust_remote_code: options.TrustRemoteCode = False,
     debug: options.Debug = False,
 ) -> None:
     """Scan a model for something, check it by intervening, and write a run folder with a report.
@@ -89,13 +45,13 @@ def scan(
     """
     request = _request(
         find=find,
-        texts=_texts(text),
-        text_files=_files(text_file, more_files),
+        texts=options.texts_given(text),
+        text_files=options.files_given(text_file, more_files),
         prompts=prompts,
         probe=probe,
         max_length=max_length,
         limit=limit,
-        config=_settings(set_),
+        config=options.settings_given(set_),
         seed=seed,
         keep_arrays=keep_arrays,
         device=device,
@@ -118,25 +74,6 @@ def _request(**options_given: Any) -> dict[str, Any]:
 
     plan(**options_given)
     return options_given
-
-
-def _texts(texts: list[str] | None) -> Any:
-    if not texts:
-        return None
-    return texts[0] if len(texts) == 1 else texts
-
-
-def _files(first: list[Path] | None, more: list[Path] | None) -> list[Path] | None:
-    """``--text-file A B C``, as a shell expands ``*.txt``: what follows the option's own value comes as arguments."""
-    if more and not first:
-        raise UsageError(f"unexpected argument {str(more[0])!r}; text files go after --text-file")
-    return [*first, *(more or [])] if first else None
-
-
-def _settings(pairs: list[str] | None) -> dict[str, str]:
-    from interp.runs.settings import parse_pairs
-
-    return parse_pairs(pairs or [])
 
 
 def _dry_run(model: str, request: dict[str, Any], out: Path | None, json: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,7 @@ def scan(
     started = provenance.now()
     with reporting.choose(quiet=not progress) as told:
         try:
-            loaded, checked = _load(model, load_options, told)
+            loaded, checked = load_checked(model, load_options, told)
             ready = planned.prompts(loaded)
         except BaseException:
             if out is not None:
@@ -100,8 +100,8 @@ def scan(
         told.say(f"run folder: {folder.path}")
         with locked(folder.path):
             claim(folder, request, fresh)
-            record = _record(planned, request, checked, started, command)
-            return _run(request, folder, told, record)
+            record = new_record(planned, request, checked, started, command)
+            return run_in(request, folder, told, record, lambda tally: execute(request, folder, told, tally))
 
 
 def default_folder(request: Request) -> Path:
@@ -109,7 +109,7 @@ def default_folder(request: Request) -> Path:
     return runs_dir() / f"{file_name(request.finder.name)}-{file_name(request.model.name)}-{request.key[:8]}"
 
 
-def _load(model: Any, load_options: dict[str, Any], told: reporting.Progress) -> tuple[Any, Any]:
+def load_checked(model: Any, load_options: dict[str, Any], told: reporting.Progress) -> tuple[Any, Any]:
     """(model, outcome of its self-check); `SelfCheckError` when it fails, for no number from it could be trusted."""
     from interp.models.load import load
     from interp.models.self_check import self_check
@@ -121,7 +121,7 @@ def _load(model: Any, load_options: dict[str, Any], told: reporting.Progress) ->
     return loaded, checked
 
 
-def _record(planned: Plan, request: Request, checked: Any, started: str, command: str | None) -> dict[str, Any]:
+def new_record(planned: Plan, request: Request, checked: Any, started: str, command: str | None) -> dict[str, Any]:
     """run.json as it stands before anything was measured."""
     model = request.model
     effect = {
@@ -163,8 +163,14 @@ def _record(planned: Plan, request: Request, checked: Any, started: str, command
     }
 
 
-def _run(request: Request, folder: RunFolder, told: reporting.Progress, record: dict[str, Any]) -> ScanResult:
-    """Measure, write, and mark the run as finished last of all.
+def run_in(
+    request: Request,
+    folder: RunFolder,
+    told: reporting.Progress,
+    record: dict[str, Any],
+    work: Callable[[Tally], Findings],
+) -> ScanResult:
+    """Do the work, write what it found, and mark the run as finished last of all.
 
     Once finished, a run stays so on disk until this call has finished too: reopening it must not cost the result.
     """
@@ -174,7 +180,7 @@ def _run(request: Request, folder: RunFolder, told: reporting.Progress, record: 
         folder.write_json(record)
     tally = Tally()
     try:
-        findings = execute(request, folder, told, tally)
+        findings = work(tally)
         _add_caveats(findings, request, record["provenance"]["attention_path"])
         told.say("writing the findings and the page")
         record["provenance"]["units"] = {"measured": tally.measured, "on_disk": tally.stored}

@@ -1,0 +1,243 @@
+"""`reproduce`: a paper's runs on one model, then a verdict for each of its claims.
+
+Each run is an ordinary scan in a folder of its own inside the reproduction's, so that all of them can be opened, and a
+killed reproduction goes on where it was.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from interp.findings import Column, Findings, Sheet
+from interp.papers.claims import Check, Evidence, Outcome, Paper
+from interp.registry import PAPERS
+from interp.runs import progress as reporting
+from interp.runs import provenance
+from interp.runs.lock import locked
+from interp.runs.plan import MAX_LENGTH, plan
+from interp.runs.result import ScanResult
+from interp.runs.run import Request, claim, distinct_names
+from interp.runs.scan import default_folder, load_checked, new_record, run_in, scan
+from interp.runs.store import RunFolder
+from probes.base import Prompt
+
+EACH = 12
+"""So many prompts of each probe, where there are several."""
+COLUMNS = (
+    Column("claim", "string", "claim", "Short name of the claim."),
+    Column("verdict", "string", "verdict", "Whether it holds for this model on these prompts, by the rule beside it."),
+    Column("statement", "string", "the paper says", "The claim in one sentence."),
+    Column("published", "string", "published", "The published figure, with the models it is of."),
+    Column("measured", "string", "measured here", "The figure measured here, with its 95 % bootstrap interval."),
+    Column("rule", "string", "rule", "When the verdict is: holds."),
+    Column("why", "string", "why", "What failed, or what is missing."),
+    Column("value", "float64", "value", "The measured figure the rule goes by."),
+    Column("low", "float64", "low", "Lower end of its interval."),
+    Column("high", "float64", "high", "Upper end of its interval."),
+    Column("prompts", "Int64", "prompts", "How many prompts it rests on."),
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a reproduction is made of; part of its key."""
+
+    paper: str
+    runs: tuple[tuple[str, str, tuple[tuple[str, Any], ...]], ...]
+
+
+@dataclass(frozen=True)
+class _Named:
+    """Stands where a run's record expects the finder."""
+
+    name: str
+    version: str
+
+
+def reproduce(
+    paper: str,
+    model: Any,
+    *,
+    texts: Any = None,
+    text_files: Any = None,
+    prompts: str | os.PathLike[str] | Sequence[Prompt] | None = None,
+    probe: str | None = None,
+    max_length: int = MAX_LENGTH,
+    limit: int | None = None,
+    out: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    fresh: bool = False,
+    progress: bool = True,
+    command: str | None = None,
+    **options: Any,
+) -> ScanResult:
+    """Put a paper's claims to the test on a model.
+
+    Args:
+        paper: name of a registered paper (``wong2025``, ``gu2024``).
+        model: anything `interp.load` takes.
+        texts, text_files, prompts, probe: as for `interp.scan`. None of them: the paper's probes.
+        max_length, limit, seed, fresh, progress, command: as for `interp.scan`; `limit` counts the prompts of all.
+        out: folder; default ``reproduce-<paper>-<model>-<key>``. The paper's runs lie in folders inside it.
+        options: ``generate``, and keywords of `interp.load`.
+
+    Returns:
+        a `ScanResult`: one row a claim; ``findings.summary["checks"]`` holds the run's own checks.
+
+    Raises:
+        UsageError, LoadError, SelfCheckError, RunFolderError: as `interp.scan`.
+    """
+    chosen: Paper = PAPERS.get(paper)
+    given = {"texts": texts, "text_files": text_files, "prompts": prompts, "probe": probe}
+    sources = [given] if any(one is not None for one in given.values()) else [{"probe": name} for name in chosen.probes]
+    common = {"max_length": max_length, "limit": limit, "seed": seed, **options}
+    plans = [plan("sinks", **source, **common) for source in sources]
+    if out is not None:
+        RunFolder(out).prepare()
+    started = provenance.now()
+    with reporting.choose(quiet=not progress) as told:
+        loaded, checked = load_checked(model, plans[0].load_options, told)
+        ready = _together([one.prompts(loaded) for one in plans], limit)
+        runs = tuple((one.name, one.finder, tuple(sorted(one.settings.items()))) for one in chosen.runs)
+        name = _Named(f"reproduce-{chosen.name}", chosen.version)
+        request = Request(loaded, name, Settings(chosen.name, runs), ready)
+        folder = RunFolder(default_folder(request) if out is None else out)
+        folder.prepare()
+        told.say(f"{chosen.citation}; {loaded.name}, {len(ready)} prompts; folder: {folder.path}")
+        with locked(folder.path):
+            claim(folder, request, fresh)
+            record = new_record(plans[0], request, checked, started, command)
+
+            def work(_: Any) -> Findings:
+                findings = {}
+                for one in chosen.runs:
+                    told.say(f"run {one.name}")
+                    findings[one.name] = scan(
+                        loaded,
+                        one.finder,
+                        prompts=ready,
+                        max_length=max(len(prompt) for prompt in ready),
+                        config={**one.settings, **_kept(one.finder, len(ready))},
+                        seed=seed,
+                        out=folder.path / one.name,
+                        fresh=fresh,
+                        progress=progress,
+                        command=record["provenance"]["command"],
+                        bos=loaded.bos,
+                        chat=loaded.chat,
+                    ).findings
+                return judged(chosen, loaded, ready, findings, folder.path)
+
+            return run_in(request, folder, told, record, work)
+
+
+def _kept(finder: str, prompts: int) -> dict[str, Any]:
+    """Sinks runs keep the arrays of all prompts: claims are judged by them."""
+    return {"keep_arrays": prompts} if finder == "sinks" else {}
+
+
+def _together(groups: Sequence[Sequence[Prompt]], limit: int | None) -> tuple[Prompt, ...]:
+    """The prompts of one source, or the first `EACH` of several, as many of each as `limit` allows."""
+    if len(groups) == 1:
+        return tuple(groups[0])
+    each = EACH if limit is None else -(-limit // len(groups))
+    return distinct_names([prompt for group in groups for prompt in group[:each]][:limit])
+
+
+def judged(
+    paper: Paper, model: Any, prompts: Sequence[Prompt], findings: Mapping[str, Findings], folder: Path
+) -> Findings:
+    """The claims' verdicts and the run's own checks, with what the runs drew."""
+    evidence = Evidence(
+        findings, model.name, model.source.hub_id, model.n_layers, model.sites.structure.positions, len(prompts)
+    )
+    outcomes = [one.judge(evidence) for one in paper.claims]
+    rows = [
+        {
+            "claim": one.name,
+            "statement": one.statement,
+            "published": one.published,
+            "rule": one.rule,
+            **asdict(outcome),
+        }
+        for one, outcome in zip(paper.claims, outcomes, strict=True)
+    ]
+    checks = paper.checks(model, prompts, findings)
+    table = pd.DataFrame(rows, columns=[c.name for c in COLUMNS]).astype({c.name: c.dtype for c in COLUMNS})
+    sheets = [_checks_sheet(checks)]
+    charts = []
+    for name, found in findings.items():
+        sheets += [
+            replace(sheet, name=f"{name}.{sheet.name}", title=f"{name}: {sheet.title}") for sheet in found.sheets
+        ]
+        charts += [
+            replace(chart, name=f"{name}.{chart.name}", title=f"{name}: {chart.title}") for chart in found.charts
+        ]
+    first = next(iter(findings.values()))
+    return Findings(
+        finder=f"reproduce-{paper.name}",
+        table=table,
+        columns=COLUMNS,
+        verdict=verdict(paper, model.name, outcomes, checks),
+        summary={
+            "citation": paper.citation,
+            "checks": [asdict(check) for check in checks],
+            "passed": all(check.passed for check in checks),
+            "runs": {name: {"verdict": found.verdict, "folder": str(Path(name))} for name, found in findings.items()},
+        },
+        caveats=[*paper.caveats, *_caveats(findings)],
+        verification=first.verification,
+        heatmaps=[heatmap for heatmap in first.heatmaps if heatmap.prompt is None],
+        charts=charts,
+        sheets=sheets,
+    )
+
+
+def verdict(paper: Paper, model: str, outcomes: Sequence[Outcome], checks: Sequence[Check]) -> str:
+    """How many claims hold, which do not, and whether the run's own checks passed."""
+    counts = {kind: sum(one.verdict == kind for one in outcomes) for kind in ("holds", "does not hold")}
+    untested = len(outcomes) - sum(counts.values())
+    named = {
+        kind: [claim.name for claim, one in zip(paper.claims, outcomes, strict=True) if one.verdict == kind]
+        for kind in ("does not hold", "cannot be tested here")
+    }
+    said = [
+        f"Of {len(outcomes)} claims of {paper.name}, {counts['holds']} hold in {model} on these prompts, "
+        f"{counts['does not hold']} {'does' if counts['does not hold'] == 1 else 'do'} not, and {untested} cannot be "
+        "tested here."
+    ]
+    said += [f"{kind[0].upper()}{kind[1:]}: {', '.join(names)}." for kind, names in named.items() if names]
+    failed = [check.name for check in checks if not check.passed]
+    said.append(
+        f"The run's own checks failed, so the verdicts are not to be trusted: {', '.join(failed)}."
+        if failed
+        else f"The run's own {len(checks)} checks passed."
+    )
+    return " ".join(said)
+
+
+def _checks_sheet(checks: Sequence[Check]) -> Sheet:
+    columns = (
+        Column("check", "string", "check", "What is checked of this run, apart from the paper."),
+        Column("passed", "string", "passed", "Whether it passed."),
+        Column("told", "string", "measured", "What was seen."),
+    )
+    rows = tuple((check.name, "yes" if check.passed else "NO", check.told) for check in checks)
+    return Sheet("checks", "The run's own checks", columns, rows, "A verdict means something only where these pass.")
+
+
+def _caveats(findings: Mapping[str, Findings]) -> list[str]:
+    """Every caveat of the runs once, with the runs it is of."""
+    by_text: dict[str, list[str]] = {}
+    for name, found in findings.items():
+        for caveat in found.caveats:
+            by_text.setdefault(caveat, []).append(name)
+    return [
+        caveat if len(names) == len(findings) else f"{', '.join(names)}: {caveat}" for caveat, names in by_text.items()
+    ]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from interp.models.load import load
     from interp.models.model import Model
     from interp.models.packaged import get
+    from interp.papers.run import reproduce
     from interp.runs.result import ScanResult, open_run
     from interp.runs.scan import scan
     from interp.tracing.calls import received
@@ -26,6 +27,7 @@ _WHERE = {
     "get": "interp.models.packaged",
     "scan": "interp.runs.scan",
     "open_run": "interp.runs.result",
+    "reproduce": "interp.papers.run",
     "Model": "interp.models.model",
     "ScanResult": "interp.runs.result",
     "Findings": "interp.findings",
@@ -43,6 +45,7 @@ __all__ = [
     "load",
     "scan",
     "open_run",
+    "reproduce",
     "trace",
     "received",
     "get",

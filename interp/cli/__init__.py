@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 from interp.cli import options
 from interp.cli.get import get
 from interp.cli.ls import ls
+from interp.cli.reproduce import reproduce
 from interp.cli.scan import scan
 from interp.cli.show import report, show
 from interp.errors import InterpError
@@ -46,6 +47,7 @@ app = typer.Typer(
     help="Mechanistic interpretability of open language models: find, verify by intervening, report.",
 )
 app.command("scan")(scan)
+app.command("reproduce")(reproduce)
 app.command("ls")(ls)
 app.command("show")(show)
 app.command("report")(report)

@@ -18,6 +18,7 @@ class What(str, enum.Enum):
     runs = "runs"
     probes = "probes"
     finders = "finders"
+    papers = "papers"
 
 
 def ls(
@@ -28,15 +29,11 @@ def ls(
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """List models, runs, probes or finders."""
+    """List models, runs, probes, finders or papers."""
     from interp.cli.output import print_json, print_rows
     from interp.runs.places import runs_dir
 
-    rows = (
-        {What.models: _models, What.probes: _probes, What.finders: _finders}[what]()
-        if what != What.runs
-        else _runs(folder or runs_dir())
-    )
+    rows = _LISTS[what]() if what != What.runs else _runs(folder or runs_dir())
     if json:
         print_json(rows)
     elif rows:
@@ -82,6 +79,16 @@ def _finders() -> list[dict[str, Any]]:
         finder = FINDERS.get(name)
         listed.append({"finder": name, "help": _first_line(finder), "settings": describe(finder.config_type)})
     return listed
+
+
+def _papers() -> list[dict[str, Any]]:
+    from interp.registry import PAPERS
+
+    papers = {name: PAPERS.get(name) for name in PAPERS.names()}
+    return [{"paper": name, "claims": len(one.claims), "citation": one.citation} for name, one in papers.items()]
+
+
+_LISTS = {What.models: _models, What.probes: _probes, What.finders: _finders, What.papers: _papers}
 
 
 def _first_line(finder: Any) -> str:

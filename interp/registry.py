@@ -124,7 +124,14 @@ def _where(target: Any) -> str:
     return f"{owner.__module__}:{owner.__qualname__}"
 
 
-FINDERS = Registry("finder", {"sinks": "interp.finders.sinks:sinks"}, "interp.finders")
+FINDERS = Registry(
+    "finder",
+    {
+        "sinks": "interp.finders.sinks:sinks",
+        "massive-activations": "interp.finders.massive_activations:massive_activations",
+    },
+    "interp.finders",
+)
 PROBES = Registry(
     "probe",
     {
@@ -132,6 +139,8 @@ PROBES = Registry(
         "repeated": "probes.repeated:probe",
         "repeated-segment": "probes.repeated:segment",
         "random": "probes.random_tokens:probe",
+        "problems": "probes.problems:probe",
+        "problem-statements": "probes.problems:statements",
     },
     "interp.probes",
 )
@@ -154,8 +163,21 @@ INTERVENTIONS = Registry(
         "zero-heads": "interp.interventions.ablate:ZeroHeads",
         "mean-heads": "interp.interventions.ablate:MeanHeads",
         "cut-keys": "interp.interventions.attention:CutKeys",
+        "act": "interp.interventions.calibrate:ACT",
+        "remove-sinks": "interp.interventions.calibrate:RemoveSinks",
+        "uniform-sinks": "interp.interventions.calibrate:UniformSinks",
+        "streaming-window": "interp.interventions.streaming:StreamingWindow",
+        "redistribute-keys": "interp.interventions.redistribute:RedistributeKeys",
+        "set-norm-at": "interp.interventions.positions:SetNorm",
+        "write-direction-at": "interp.interventions.positions:WriteDirection",
+        "set-dims": "interp.interventions.dims:SetDims",
     },
     "interp.interventions",
+)
+PAPERS = Registry(
+    "paper",
+    {"wong2025": "interp.papers.wong2025:paper", "gu2024": "interp.papers.gu2024:paper"},
+    "interp.papers",
 )
 
 

@@ -23,7 +23,10 @@ from interp.runs.store import RunFolder, canonical, plain
 from probes.base import Prompt
 from tests.contracts.conftest import fingerprint
 
-LOOSE: dict[str, dict[str, Any]] = {"sinks": {"floor": 0.0, "multiple": 1.0, "norm": 0.0, "cosine": 0.2}}
+LOOSE: dict[str, dict[str, Any]] = {
+    "sinks": {"floor": 0.0, "multiple": 1.0, "norm": 0.0, "cosine": 0.2},
+    "massive-activations": {"size": 0.0, "ratio": 4.0, "most": 3},
+}
 """Settings under which random weights give a finding, so that the later phases have something to work on."""
 
 TEXT = "the cat sat on the mat and the dog ran to it. a red dog and a blue cat sat in it, and it was red. "

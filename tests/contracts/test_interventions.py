@@ -20,6 +20,9 @@ EXAMPLES: dict[str, Make] = {
     "zero-heads": lambda cls, model: cls(HEADS),
     "mean-heads": lambda cls, model: cls({head: torch.full((model.d_head,), 0.3) for head in HEADS}),
     "cut-keys": lambda cls, model: cls([0, 2]),
+    "set-dims": lambda cls, model: cls([("blocks.1.hook_resid_post", 2, 3, 5.0), ("blocks.0.hook_mlp_out", 1, 0, 2.0)]),
+    "set-norm-at": lambda cls, model: cls(["blocks.0.hook_mlp_out"], [2, 5], 3.0),
+    "write-direction-at": lambda cls, model: cls(("blocks.1.hook_resid_post",), (3,), torch.ones(model.d_model)),
 }
 """One that must change what the model computes. An intervention without a line here is made without arguments."""
 
@@ -27,6 +30,9 @@ NOTHING: dict[str, Make] = {
     "zero-heads": lambda cls, model: cls([]),
     "mean-heads": lambda cls, model: cls({}),
     "cut-keys": lambda cls, model: cls([]),
+    "set-dims": lambda cls, model: cls([]),
+    "set-norm-at": lambda cls, model: cls(["blocks.0.hook_mlp_out"], [], 3.0),
+    "write-direction-at": lambda cls, model: cls(("blocks.1.hook_resid_post",), (), torch.ones(model.d_model)),
 }
 """One that is asked for nothing, for those that can be."""
 

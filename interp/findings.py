@@ -88,7 +88,7 @@ class TokenStrip:
 
     `patterns` maps a label (``11.4`` = layer.head, or ``mean of layer 11``) to a pattern [queries, keys], pooled by
     `pool` (1 = exact).
-    `weight` [tokens] shades the strip at rest (e.g. mean attention received); `marks` = found positions -> kind.
+    `weight` [tokens] shades the strip at rest, and `weight_label` says what it is; `marks` = found positions -> kind.
     """
 
     prompt: int
@@ -98,6 +98,7 @@ class TokenStrip:
     marks: dict[int, str] = field(default_factory=dict)
     patterns: dict[str, np.ndarray] = field(default_factory=dict)
     pool: int = 1
+    weight_label: str = "attention received"
 
 
 @dataclass(frozen=True)

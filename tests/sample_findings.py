@@ -11,6 +11,7 @@ import pandas as pd
 from interp.findings import Column, Findings, Heatmap, TokenStrip, Verification
 from interp.report.text import clean
 from probes.base import Prompt
+from tests import sample_charts
 
 COLUMNS = (
     Column("prompt", "string", "prompt", "Name of the prompt."),
@@ -178,6 +179,8 @@ def sample(
         verification=_verification(rng, texts),
         heatmaps=heatmaps,
         strips=strips,
+        charts=sample_charts.charts(rng, HOSTILE if hostile else ()),
+        sheets=sample_charts.sheets(rng, HOSTILE if hostile else ()),
     )
     return findings, provenance(texts, evil), texts
 

@@ -2,7 +2,7 @@
 
 The page loads nothing: scripts, styles, plotly.js and arrays are inside it, the last two compressed (the browser
 inflates them), and a content security policy with the hashes of the two scripts forbids everything else. It knows no
-finder: it draws whatever heatmaps, strips, table, causal check, caveats and summary the findings hold.
+finder: it draws whatever charts, heatmaps, strips, tables, causal check, caveats and summary the findings hold.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from string import Template
 from typing import Any
 
 from interp.findings import Findings
-from interp.report import sections
+from interp.report import charts, sections, sheets
 from interp.report.pack import squeeze
 from interp.report.payload import payload
 from interp.report.text import h, json_in_html
@@ -29,10 +29,12 @@ _SCRIPTS = (
     "text.js",
     "state.js",
     "plots.js",
+    "charts.js",
     "heads.js",
     "maps.js",
     "levels.js",
     "table.js",
+    "sheets.js",
     "strip.js",
     "check.js",
     "main.js",
@@ -61,6 +63,13 @@ def build_report(findings: Findings, provenance: dict[str, Any], prompts: Sequen
 
 def _page(findings: Findings, provenance: dict[str, Any], prompts: Sequence[Prompt], share: float) -> str:
     data, pack, reduced = payload(findings, prompts, share)
+    drawn, charts_cut = charts.fit(findings.charts, int(charts.POINTS * share))
+    rows, sheets_cut = sheets.fit(findings.sheets, share)
+    data |= {
+        "charts": [charts.chart_data(chart) for chart in drawn],
+        "chartRows": charts.STATIC_ROWS,
+        "sheets": [sheets.sheet_data(*each) for each in zip(findings.sheets, rows, strict=True)],
+    }
     prompt_list, cut = sections.prompt_list(prompts, int(sections.TEXT_CHARACTERS * share))
     plotly, plotly_hash = _plotly()
     script = _script()
@@ -81,6 +90,10 @@ def _page(findings: Findings, provenance: dict[str, Any], prompts: Sequence[Prom
         facts=sections.facts(findings, provenance, prompts),
         caveats=sections.sentences(findings.caveats, "The finder states no caveat."),
         check=sections.check_text(findings.verification),
+        charts_link='<a href="#charts">Charts</a>' if drawn else "",
+        charts=charts.charts_section(drawn),
+        sheets_link='<a href="#sheets">Further tables</a>' if findings.sheets else "",
+        sheets=sheets.sheets_section(findings.sheets, rows),
         table_head=sections.table_head(findings),
         table_rows=sections.table_rows(findings),
         summary=sections.tree(findings.summary) if findings.summary else '<p class="empty">No further numbers.</p>',
@@ -88,7 +101,7 @@ def _page(findings: Findings, provenance: dict[str, Any], prompts: Sequence[Prom
         provenance=sections.tree(provenance)
         if provenance
         else '<p class="empty">No provenance was stored with this report.</p>',
-        reduced=sections.sentences([*reduced, *cut], "Nothing was reduced to fit this page."),
+        reduced=sections.sentences([*reduced, *charts_cut, *sheets_cut, *cut], "Nothing was reduced to fit this page."),
         data=json_in_html(data | {"provenance": provenance, "summary": findings.summary, "verdict": findings.verdict}),
         arrays=pack.text(),
         plotly=plotly,

@@ -82,6 +82,11 @@ def jsonable(value: Any) -> Any:
     return clean(value)
 
 
+def plural(count: int, noun: str) -> str:
+    """``1 chart``, ``1,200 rows``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def number(value: float | int | None, digits: int = 3) -> str:
     """A number for people: `digits` significant digits, no exponent in the everyday range; ``n/a`` when missing."""
     if value is None or not math.isfinite(value):

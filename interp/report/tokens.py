@@ -63,6 +63,7 @@ def strips(found: list[TokenStrip], pack: Pack, budget: int) -> tuple[list[dict[
                 "prompt": int(strip.prompt),
                 "name": clean(strip.name),
                 "tokens": [clean(token) for token in tokens],
+                "weightLabel": clean(strip.weight_label),
                 "weight": pack.add(np.asarray(strip.weight)[:MAX_TOKENS], "f4"),
                 "marks": {int(position): clean(kind) for position, kind in strip.marks.items()},
                 "patterns": patterns,

@@ -15,8 +15,7 @@ function chosenScore() {
 function startHeads() {
   const maps = headMaps();
   if (!maps.length) return;
-  $("heads-empty").hidden = true;
-  $("heads-body").hidden = false;
+  showSection("heads");
   const [layers, heads] = maps[0].values.shape;
   options($("heads-score"), maps.map((m) => [m.name, shown(m.title)]), chosenScore().name);
   const none = [["", "none"]];

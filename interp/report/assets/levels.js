@@ -17,8 +17,7 @@ function startLevels() {
   }
   const all = [...groups.values()].sort((a, b) => b.count - a.count);
   if (!all.length) return;
-  $("levels-empty").hidden = true;
-  $("levels-body").hidden = false;
+  showSection("levels");
   const common = (group) => [...group.tokens].sort((a, b) => b[1] - a[1]).slice(0, 5).map(([text, n]) => `${label(text)} ×${n}`).join("  ");
   behind($("levels-data"), () => plainTable(["kind", "start layer", "lifetime, layers", "rows", "commonest tokens"], all.map((g) => [g.kind, g.start, g.life, g.count, common(g)])));
   const most = all[0].count;

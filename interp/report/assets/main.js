@@ -24,11 +24,13 @@ async function start() {
   (columnOf("kind") ?? []).forEach((kind) => kind !== null && kindIndex(kind));
   DATA.strips.forEach((strip) => Object.values(strip.marks).forEach(kindIndex));
   startTable();
+  startSheets();
   startStrip();
   const script = document.createElement("script");
   script.textContent = new TextDecoder().decode(await inflate("plotly"));
   document.head.append(script);
   startCheck();
+  startCharts();
   startHeads();
   startMaps();
   startLevels();

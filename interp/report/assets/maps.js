@@ -13,8 +13,7 @@ function chosenMap() {
 function startMaps() {
   const maps = positionMaps();
   if (!maps.length) return;
-  $("maps-empty").hidden = true;
-  $("maps-body").hidden = false;
+  showSection("maps");
   const kept = [...new Set(maps.map((m) => m.prompt).filter((p) => p !== null))];
   options($("maps-prompt"), kept.map((p) => [p, promptName(p)]), chosenPrompt());
   $("maps-prompt").disabled = !kept.length;

@@ -14,8 +14,7 @@ function chosenPattern(strip) {
 
 function startStrip() {
   if (!DATA.strips.length) return;
-  $("strip-empty").hidden = true;
-  $("strip-body").hidden = false;
+  showSection("tokens");
   options($("strip-prompt"), DATA.strips.map((s) => [s.prompt, promptName(s.prompt)]), DATA.strips[chosenStrip()].prompt);
   $("strip-prompt").onchange = (event) => setState({ prompt: event.target.value, position: null });
   $("strip-pattern").onchange = (event) => setState({ pattern: event.target.value });
@@ -79,7 +78,7 @@ function drawStrip() {
   $("strip-caption").textContent = Object.keys(strip.patterns).length
     ? "Hover a token, click it, or move with the arrow keys: the keys it attends to are shaded, darkest = most attention (square-root scale). Escape returns to rest." +
       (pools.length ? ` Pooled over blocks of ${pools[0]} tokens.` : "")
-    : "Shaded: the attention each token receives. No full pattern is kept for this prompt, so a single query's keys cannot be shown.";
+    : `Shaded: ${shown(strip.weightLabel)}. No full pattern is kept for this prompt, so a single query's keys cannot be shown.`;
   shadeStrip();
 }
 
@@ -122,7 +121,7 @@ function shadeStrip() {
     node.title = `${i} ${label(words[i])}${strip.marks[i] !== undefined ? ` (${shown(strip.marks[i])})` : ""} · weight at rest ${num(weights[i])}${row ? ` · attention from the query ${share(row[Math.floor(i / pattern.pool)])}` : ""}`;
   });
   const head = name === null ? "" : /^\d+\.\d+$/.test(name) ? `head ${name}` : shown(name);
-  if (query === null) $("strip-status").textContent = "No query: shaded is the attention each token receives, on a log scale from the median token to the strongest.";
+  if (query === null) $("strip-status").textContent = `No query: shaded is ${shown(strip.weightLabel)}, on a log scale from the median token to the strongest.`;
   else if (!row) $("strip-status").textContent = `Token ${query} ${label(words[query])}: weight at rest ${num(weights[query])}.`;
   else {
     const best = [...row.keys()].sort((a, b) => row[b] - row[a]).slice(0, 5).filter((k) => row[k] > 0);

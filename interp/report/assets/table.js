@@ -164,14 +164,4 @@ function markRows() {
 
 const records = (rows) => rows.map((i) => Object.fromEntries(TABLE.columns.map((column, k) => [column.name, TABLE.data[k][i]])));
 
-// RFC 4180; text that a spreadsheet would run as a formula gets a leading apostrophe.
-function csv(rows) {
-  const cell = (column, value) => {
-    if (value === null) return "";
-    let text = String(value);
-    if (!column.number && /^\s*[=+\-@]/.test(text)) text = "'" + text;
-    return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
-  };
-  const lines = [TABLE.columns.map((column) => cell({ number: false }, column.name)), ...rows.map((i) => TABLE.columns.map((column, k) => cell(column, TABLE.data[k][i])))];
-  return lines.map((line) => line.join(",")).join("\r\n") + "\r\n";
-}
+const csv = (rows) => csvText(TABLE.columns.map((column) => column.name), rows.map((i) => TABLE.data.map((values) => values[i])));

@@ -67,6 +67,23 @@ function behind(holder, fill) {
   if (details.open) holder.replaceChildren(fill());
 }
 
+// RFC 4180; text that a spreadsheet would run as a formula gets a leading apostrophe.
+function csvText(head, rows) {
+  const cell = (value) => {
+    if (value === null || value === undefined) return "";
+    let text = String(value);
+    if (typeof value !== "number" && /^\s*[=+\-@]/.test(text)) text = "'" + text;
+    return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  };
+  return [head, ...rows].map((line) => line.map(cell).join(",") + "\r\n").join("");
+}
+
+// A section that only scripts can fill, and its link: both stay hidden where there is nothing to show.
+function showSection(id) {
+  $(id).hidden = false;
+  document.querySelector(`nav a[href="#${id}"]`).hidden = false;
+}
+
 function save(name, type, text) {
   const url = URL.createObjectURL(new Blob([text], { type }));
   const link = el("a", { href: url, download: name });

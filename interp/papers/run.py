@@ -208,9 +208,9 @@ def verdict(paper: Paper, model: str, outcomes: Sequence[Outcome], checks: Seque
         for kind in ("does not hold", "cannot be tested here")
     }
     said = [
-        f"Of {len(outcomes)} claims of {paper.name}, {counts['holds']} hold in {model} on these prompts, "
-        f"{counts['does not hold']} {'does' if counts['does not hold'] == 1 else 'do'} not, and {untested} cannot be "
-        "tested here."
+        f"Of {len(outcomes)} claims of {paper.name}, {counts['holds']} hold{'s' * (counts['holds'] == 1)} in {model} "
+        f"on these prompts, {counts['does not hold']} {'does' if counts['does not hold'] == 1 else 'do'} not, and "
+        f"{untested} cannot be tested here."
     ]
     said += [f"{kind[0].upper()}{kind[1:]}: {', '.join(names)}." for kind, names in named.items() if names]
     failed = [check.name for check in checks if not check.passed]

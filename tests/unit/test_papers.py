@@ -215,5 +215,5 @@ def test_the_verdict_counts_and_names() -> None:
     paper = dataclasses.replace(gu2024.paper, claims=gu2024.paper.claims[:3])
     outcomes = [Outcome("holds", ""), Outcome("does not hold", "", "x"), Outcome("cannot be tested here", "", "y")]
     told = verdict(paper, "m", outcomes, [checks.Check("one", True, ""), checks.Check("two", False, "")])
-    assert told.startswith("Of 3 claims of gu2024, 1 hold in m on these prompts, 1 does not, and 1 cannot be tested")
+    assert told.startswith("Of 3 claims of gu2024, 1 holds in m on these prompts, 1 does not, and 1 cannot be tested")
     assert "a sink on random tokens" in told and "not to be trusted: two" in told

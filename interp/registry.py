@@ -128,7 +128,9 @@ FINDERS = Registry(
     "finder",
     {
         "sinks": "interp.finders.sinks:sinks",
+        "sink-norm-law": "interp.finders.sink_norm_law:norm_law",
         "massive-activations": "interp.finders.massive_activations:massive_activations",
+        "sink-neighbourhood": "interp.finders.sink_neighbourhood:sink_neighbourhood",
     },
     "interp.finders",
 )

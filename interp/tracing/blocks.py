@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -22,6 +24,7 @@ class PassFrame:
         seen: positions run so far, counted from the start of the sequence.
         token_ids: [batch, seen] ids from position `start` on; None when the model was fed embeddings.
         valid: [batch, seen] True at real tokens, False at padding; None when nothing is padded.
+        kept: what row edits remember from one call of the pass to the next, under keys of their own.
     """
 
     n_layers: int
@@ -30,6 +33,7 @@ class PassFrame:
     seen: int = 0
     token_ids: Int[Tensor, "batch seen"] | None = None
     valid: Bool[Tensor, "batch seen"] | None = None
+    kept: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def ids(self, device: torch.device) -> Int[Tensor, "batch seen"]:
         """Token ids from position 0 on.

@@ -84,7 +84,7 @@ class ModuleWatch:
         if not editing and not any(tap.wants_rows() for tap in taps):
             return pattern
         edited: list[Tensor] = []
-        step = next((tap.block_rows for tap in reversed(taps) if tap.block_rows), BLOCK_ROWS)
+        step = streamed.block_size(taps, n_queries) or BLOCK_ROWS
         for start in range(0, n_queries, step):
             rows = pattern[:, :, start : start + step].float()
             for tap in taps:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,6 +36,10 @@ class Tap:
 
     def needs_full_rows(self) -> bool:
         """Whether a row edit may put mass on keys outside the block's visible range."""
+        return False
+
+    def needs_whole_layer(self) -> bool:
+        """Whether a row edit must see every row of a call at once."""
         return False
 
     def pass_value(self, where: str, value: Tensor) -> Tensor:
@@ -126,13 +130,20 @@ def streamed_attention(
         sinks=s_aux,
         causal=bool(causal) and attention_mask is None,
     )
-    block_rows = next((tap.block_rows for tap in reversed(taps) if tap.block_rows), None)
+    block_rows = block_size(taps, n_queries)
     full_rows = any(tap.needs_full_rows() for tap in taps)
     with torch.autocast(query.device.type, enabled=False):  # float32 sums also where the user runs under autocast
         out = attention.attend(
             query, key, value, attention_mask, rules, fold, full_rows=full_rows, block_rows=block_rows
         )
     return out, None
+
+
+def block_size(taps: Sequence[Tap], n_queries: int) -> int | None:
+    """Query rows held at once: all where an edit needs them, else what the innermost trace asks for; None = free."""
+    if any(tap.needs_whole_layer() for tap in taps):
+        return n_queries
+    return next((tap.block_rows for tap in reversed(taps) if tap.block_rows), None)
 
 
 def with_bias(mask: Tensor | None, bias: Tensor) -> Tensor:

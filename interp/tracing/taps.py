@@ -21,7 +21,8 @@ class RowEdit(Protocol):
     """A change to attention rows: `rows` gets a block and returns the rows the model uses instead (same shape).
 
     An edit that never puts mass on a key that had none may say so with ``full_rows = False`` and is then shown only the
-    keys its rows can see, which halves the work.
+    keys its rows can see, which halves the work. One that must see every row of a call before it changes any says
+    ``whole_layer = True`` and gets them in one block, which costs the memory of a layer's whole pattern.
     """
 
     @property
@@ -62,6 +63,9 @@ class LayerTap(streamed.Tap):
 
     def needs_full_rows(self) -> bool:
         return any(getattr(edit, "full_rows", True) for edit in self.row_edits)
+
+    def needs_whole_layer(self) -> bool:
+        return any(getattr(edit, "whole_layer", False) for edit in self.row_edits)
 
     def pass_value(self, where: str, value: Tensor) -> Tensor:
         for tap in self.sites:

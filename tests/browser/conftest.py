@@ -76,8 +76,8 @@ class Opened:
             page.evaluate("fragment => { location.hash = fragment; }", fragment)
             page.wait_for_timeout(50)
             return page
-        size = {"width": 1200, "height": 900}
-        page = self._browser.new_context(viewport=size, reduced_motion="reduce", **context).new_page()
+        wanted = {"viewport": {"width": 1200, "height": 900}, "reduced_motion": "reduce", **context}
+        page = self._browser.new_context(**wanted).new_page()
         page.on(
             "console", lambda said: said.type in ("error", "warning") and self.wrong.append(f"console: {said.text}")
         )

@@ -30,7 +30,7 @@ def hash_of(page: Any) -> dict[str, str]:
     return page.evaluate("Object.fromEntries(new URLSearchParams(location.hash.slice(1)))")
 
 
-def point_at(page: Any, plot: str, x: int, y: int) -> tuple[float, float]:
+def point_at(page: Any, plot: str, x: float, y: float) -> tuple[float, float]:
     """Put the mouse on (x, y), in the plot's own units; returns where that is on the screen."""
     page.locator(f"#{plot}").scroll_into_view_if_needed()
     left, top = page.evaluate(

@@ -1,0 +1,61 @@
+"""Random plantings: twenty an architecture, each found without a miss and without a finding too many."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from interp.finders.sink_config import SinksConfig
+from interp.finders.sink_found import found_sinks
+from interp.models.load import load
+from probes.base import Prompt
+from tests.planted.builder import plant, replant
+from tests.planted.families import FAMILIES
+from tests.planted.plan import random_planting
+
+CONFIG = SinksConfig()
+PLANTINGS = [random_planting(seed) for seed in range(20)]
+
+
+@pytest.mark.parametrize("arch", FAMILIES)
+def test_random_plantings_are_found_exactly(arch: str) -> None:
+    model = plant(arch)
+    loaded = load(model, check=False)
+    for number, planting in enumerate(PLANTINGS):
+        replant(model, arch, number, planting)
+        ids = planting.prompt(100 + number)
+        found = found_sinks(loaded, Prompt("text", "", ids, tuple(f"<{token}>" for token in ids)), CONFIG)
+        rows = [(ids[sink.position], sink.position, sink.kind, sink.start, sink.lifetime) for sink in found.sinks]
+        assert rows == planting.truth, (number, planting)
+        lengths = {one.position: one.length for one in planting.sinks}
+        for sink in found.sinks:
+            norms = found.measured.norm[list(sink.layers), sink.position]
+            assert norms == pytest.approx(lengths[sink.position], rel=0.02), (number, planting)
+
+
+def test_plantings_differ_in_everything_that_is_drawn() -> None:
+    kinds = [sorted(one.kind for one in planting.sinks) for planting in PLANTINGS]
+    assert {row.count("secondary") for row in kinds} == {1, 2, 3, 4}
+    assert {row.count("transient") for row in kinds} == {0, 1} and {row.count("primary") for row in kinds} == {1, 2}
+    anchors = [planting.sinks[0] for planting in PLANTINGS]
+    assert {anchor.start for anchor in anchors} == {0, 1, 2, 3}
+    assert any(anchor.position == 0 for anchor in anchors) and len({anchor.position for anchor in anchors}) > 5
+    secondaries = [one for planting in PLANTINGS for one in planting.sinks if one.kind == "secondary"]
+    assert len({one.start for one in secondaries}) > 5 and len({one.lifetime for one in secondaries}) > 5
+
+
+@pytest.mark.parametrize("arch", FAMILIES)
+def test_decoys_have_half_of_what_makes_a_sink(arch: str) -> None:
+    """The long one is longer than the sink rule asks, the attended one draws more than it asks: each alone."""
+    planting = PLANTINGS[0]
+    long, attended = planting.decoys
+    ids = planting.prompt(100)
+    model = plant(arch, 0, planting)
+    measured = found_sinks(load(model, check=False), Prompt("text", "", ids, tuple(map(str, ids))), CONFIG).measured
+    times = measured.norm / np.median(measured.norm, axis=1, keepdims=True)
+    mass = measured.received.mean(axis=1)
+    life = slice(long.start, long.start + long.lifetime)
+    assert times[life, long.position].min() > 5 * CONFIG.norm
+    assert mass[:, long.position].max() < CONFIG.floor * 2
+    assert mass[:, attended.position].min() > CONFIG.floor
+    assert times[:, attended.position].max() < CONFIG.norm

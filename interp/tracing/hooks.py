@@ -12,11 +12,16 @@ from torch.utils.hooks import RemovableHandle
 
 from interp.errors import TraceError
 from interp.models.binding import Binding, put, take
+from interp.tracing.blocks import PassFrame
 from interp.tracing.passes import PROBING
 
 
 class SiteEdit(Protocol):
-    """A change at sites: `apply` gets the site's value and returns what stands there instead (same shape)."""
+    """A change at sites: `apply` gets the site's value and returns what stands there instead (same shape).
+
+    An edit of chosen positions has `apply_from` as well, which is called in its place and gets, as a fourth argument,
+    the absolute position of the value's first token: more than 0 while a KV cache is continued.
+    """
 
     @property
     def sites(self) -> Sequence[str]:
@@ -36,10 +41,10 @@ class SiteTap:
         binding: Binding,
         edits: Sequence[SiteEdit],
         record: Callable[[str, Tensor], None] | None,
-        batch: Callable[[], int],
+        frame: Callable[[], PassFrame],
         copy: bool,
     ):
-        self.binding, self.edits, self.record, self.batch, self.copy = binding, edits, record, batch, copy
+        self.binding, self.edits, self.record, self.frame, self.copy = binding, edits, record, frame, copy
         self.visits = 0  # in the forward call under way
 
     def visit(self, tensor: Tensor) -> Tensor:
@@ -48,9 +53,9 @@ class SiteTap:
             return tensor
         if not isinstance(tensor, Tensor):
             raise TraceError(f"{self.binding.site}: found {type(tensor).__name__} where a tensor was expected")
-        value = take(self.binding, tensor, self.batch())
+        value = take(self.binding, tensor, self.frame().batch)
         for edit in self.edits:
-            changed = edit.apply(value, self.binding.site, self.binding.layer)
+            changed = self.changed(edit, value)
             if changed.shape != value.shape:
                 raise TraceError(
                     f"{type(edit).__name__} at {self.binding.site}: returned shape {tuple(changed.shape)}, "
@@ -66,6 +71,13 @@ class SiteTap:
             self.record(self.binding.site, kept.clone() if self.copy or part else kept)
         self.visits += 1
         return tensor
+
+    def changed(self, edit: SiteEdit, value: Tensor) -> Tensor:
+        """What one edit makes of the value."""
+        placed = getattr(edit, "apply_from", None)
+        if placed is None:
+            return edit.apply(value, self.binding.site, self.binding.layer)
+        return placed(value, self.binding.site, self.binding.layer, self.frame().seen - value.shape[1])
 
 
 def attach(taps: Iterable[SiteTap]) -> list[RemovableHandle]:

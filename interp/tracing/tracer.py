@@ -166,7 +166,7 @@ class Trace:
     def site_tap(self, binding: Binding, edits: Sequence[SiteEdit]) -> SiteTap:
         """The tap of one site."""
         record = self.record if binding.site in self.read else None
-        return SiteTap(binding, edits, record, lambda: self.last().frame.batch, copy=bool(self.site_edits))
+        return SiteTap(binding, edits, record, lambda: self.last().frame, copy=bool(self.site_edits))
 
     def tap_attention(self, stack: ExitStack, taps: Sequence[SiteTap]) -> None:
         """Switch the attention over, if anything looks at it or changes it."""

@@ -25,7 +25,9 @@ from tests.contracts.conftest import fingerprint
 
 LOOSE: dict[str, dict[str, Any]] = {
     "sinks": {"floor": 0.0, "multiple": 1.0, "norm": 0.0, "cosine": 0.2},
+    "sink-norm-law": {"floor": 0.0, "multiple": 1.0, "norm": 0.0, "cosine": 0.2, "sweep": (0.0, 1.0, 2.0)},
     "massive-activations": {"size": 0.0, "ratio": 4.0, "most": 3},
+    "sink-neighbourhood": {"floor": 0.0, "multiple": 1.0, "norm": 0.0, "cosine": 0.2},
 }
 """Settings under which random weights give a finding, so that the later phases have something to work on."""
 

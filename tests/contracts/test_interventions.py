@@ -24,7 +24,7 @@ EXAMPLES: dict[str, Make] = {
     "redistribute-keys": lambda cls, model: cls([1, 2, 3], [0, 2], rho=0.0, least=0.0),
     "set-dims": lambda cls, model: cls([("blocks.1.hook_resid_post", 2, 3, 5.0), ("blocks.0.hook_mlp_out", 1, 0, 2.0)]),
     "set-norm-at": lambda cls, model: cls(["blocks.0.hook_mlp_out"], [2, 5], 3.0),
-    "write-direction-at": lambda cls, model: cls(("blocks.1.hook_resid_post",), (3,), torch.ones(model.d_model)),
+    "write-direction-at": lambda cls, model: cls(("blocks.1.hook_resid_post",), (3,), torch.arange(model.d_model)),
 }
 """One that must change what the model computes. An intervention without a line here is made without arguments."""
 

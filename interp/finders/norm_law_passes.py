@@ -1,0 +1,148 @@
+"""Where the norm-law finder runs the model: one pass with some MLP outputs rescaled or written to, and what became of
+the sinks in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from interp.finders.norm_law_config import NormLawConfig
+from interp.finders.sink_config import Measured, Sink
+from interp.finders.sink_measure import RESIDUAL, RULES, cosines, next_token_loss, refuse_broken
+from interp.interventions.positions import SetNorm, lengths
+from interp.tracing.statistics import Received
+from interp.tracing.tracer import trace
+from probes.base import Prompt
+
+WRITES = "blocks.{}.hook_mlp_out"
+Places = Sequence[tuple[int, int, float]]
+"""(block, position, norm that the MLP's output is to have there)."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One pass over a prompt.
+
+    Attributes:
+        measured: what the rules take, cosines with the anchor's state in this pass.
+        loss: next-token loss, nats; None for a single token.
+        written: block -> float64 [position], l2 norm of what its MLP adds.
+        anchor_states: float32 [layer, d_model].
+    """
+
+    measured: Measured
+    loss: float | None
+    written: dict[int, np.ndarray]
+    anchor_states: Tensor
+
+
+def look(model: Any, prompt: Prompt, anchor: int, blocks: Sequence[int], edits: Sequence[Any] = ()) -> Seen:
+    """One traced pass under edits. The anchor stays the one given, whatever the edits make of it.
+
+    Raises:
+        NumbersError: the edits drove the model to NaN or infinity.
+    """
+    sites = [WRITES.format(block) for block in sorted(set(blocks))]
+    with trace(model, read=[RESIDUAL.format("*"), *sites], stats=[Received()], edit=edits) as traced:
+        out = traced.run(list(prompt.ids))
+        states = [traced[RESIDUAL.format(layer)][0].float() for layer in range(model.n_layers)]
+        received = traced.stats["received"][:, 0].numpy().astype(np.float32)
+        written = {block: lengths(traced[WRITES.format(block)])[0].cpu().numpy() for block in set(blocks)}
+    norm = torch.stack([state.norm(dim=-1).cpu() for state in states]).numpy()
+    pairs = [cosines(state, anchor) for state in states]
+    plain, centred = (np.stack([pair[i].cpu().numpy() for pair in pairs]) for i in range(2))
+    loss = next_token_loss(out.logits, prompt.ids) if len(prompt) > 1 else None
+    refuse_broken(prompt, norm, received, loss, states[0].dtype)
+    anchor_states = torch.stack([state[anchor].cpu() for state in states])
+    return Seen(Measured(received, norm, plain, centred, anchor, anchor), loss, written, anchor_states)
+
+
+def alike(one: Seen, other: Seen) -> float:
+    """Largest difference between two passes in attention received, state norms and loss; 0.0 = bit for bit the same."""
+    gaps = [
+        np.abs(getattr(one.measured, name).astype(np.float64) - getattr(other.measured, name)).max()
+        for name in ("received", "norm", "cosine")
+    ]
+    return float(max(*gaps, abs((one.loss or 0.0) - (other.loss or 0.0))))
+
+
+def forming(model: Any, prompt: Prompt, sinks: Sequence[Sink], anchor: int, reach: int) -> list[tuple[int, float]]:
+    """(block, l2 norm) of the MLP output that forms each span: the one with the largest part along the anchor's state
+    after the start block, among the start block and `reach` blocks before it."""
+    blocks = sorted({block for sink in sinks for block in candidates(sink.start, reach)})
+    starts = sorted({sink.start for sink in sinks})
+    read = [*(WRITES.format(block) for block in blocks), *(RESIDUAL.format(start) for start in starts)]
+    with trace(model, read=read) as traced:
+        traced.run(list(prompt.ids))
+        writes = {block: traced[WRITES.format(block)][0].float().cpu() for block in blocks}
+        toward = {
+            start: torch.nn.functional.normalize(traced[RESIDUAL.format(start)][0, anchor].float().cpu(), dim=0)
+            for start in starts
+        }
+    made = []
+    for sink in sinks:
+        along = {
+            block: float(writes[block][sink.position] @ toward[sink.start]) for block in candidates(sink.start, reach)
+        }
+        best = max(along, key=lambda block: (along[block], block))
+        made.append((best, float(writes[best][sink.position].double().norm())))
+    return made
+
+
+def candidates(start: int, reach: int) -> range:
+    """Blocks that may have formed a span."""
+    return range(max(0, start - reach), start + 1)
+
+
+def rescale(places: Places) -> list[SetNorm]:
+    """The edits that give MLP outputs their norms, one a block."""
+    blocks: dict[int, list[tuple[int, float]]] = {}
+    for block, position, norm in places:
+        blocks.setdefault(block, []).append((position, norm))
+    return [
+        SetNorm([WRITES.format(block)], *(list(part) for part in zip(*here, strict=True)))
+        for block, here in sorted(blocks.items())
+    ]
+
+
+def response(seen: Seen, span: Mapping[str, Any], found: Sequence[Sink], config: NormLawConfig) -> dict[str, float]:
+    """What is left of one span in a pass: ``score`` over the blocks that read it by nature, ``peak``, ``lifetime``,
+    ``state`` (norm after the start block)."""
+    start, position = span["start_layer"], span["position"]
+    mass = seen.measured.received[:, :, position].mean(axis=1, dtype=np.float64)
+    return {
+        "score": score(seen, position, reading(span, len(mass))),
+        "peak": float(mass[start + 1 :].max()) if start + 1 < len(mass) else 0.0,
+        "lifetime": float(lifetime(found, position, start, config.near)),
+        "state": float(seen.measured.norm[start, position]),
+    }
+
+
+def reading(span: Mapping[str, Any], n_layers: int) -> list[int]:
+    """Blocks whose attention reads the states of a span."""
+    start = span["start_layer"] + 1
+    return list(range(start, min(start + span["lifetime"], n_layers)))
+
+
+def score(seen: Seen, position: int, layers: Sequence[int]) -> float:
+    """Attention received at a position, mean over heads and layers; 0 over no layers."""
+    if not layers:
+        return 0.0
+    return float(seen.measured.received[list(layers), :, position].mean(dtype=np.float64))
+
+
+def lifetime(found: Sequence[Sink], position: int, start: int, near: int) -> int:
+    """Lifetime of the longest span at a position that starts within `near` blocks of `start`; 0 without one."""
+    return max(
+        (sink.lifetime for sink in found if sink.position == position and abs(sink.start - start) <= near), default=0
+    )
+
+
+def spans_of(seen: Seen, config: NormLawConfig) -> list[Sink]:
+    """The rule's sinks in a pass."""
+    return RULES[config.rule].find(seen.measured, config)

@@ -15,7 +15,9 @@ Gu et al. 2024 (arXiv 2410.10781) define how much attention a key receives and w
       where it is read.
    c. Sink_k^eps = share of (prompt, layer, head) with alpha[l,h,k] > eps, in percent (Gu et al., section 3), for k =
       0 and the anchor.
-   d. Levels: the (start, lifetime) pairs that recur over prompts (Wong et al.).
+   d. Levels: the (start, lifetime) pairs that recur over prompts (Wong et al.), of all sinks and of the secondary
+      ones alone, with their stability over bootstrap resamples of the prompts. ``summary["claims"]`` holds
+      ``secondary_levels``: the number ``found``, and ``mean``, ``low``, ``high`` over resamples of ``n`` prompts.
 3. Check. Where they are read, cut attention to the sinks of a prompt and, apart, to as many ordinary positions
    nearby; note the next-token loss (`sink_check`).
 4. Conclude. The sinks are verified when cutting them raises the loss more than cutting the others does, by an
@@ -60,9 +62,13 @@ class Sinks:
             for sink in sinks
         ]  # 2b
         of_prompt = [i for i, sinks in enumerate(found) for _ in sinks]
-        numbers, heads = sink_levels.levels([(r["start_layer"], r["lifetime"]) for r in rows])  # 2d
+        pairs = [(r["start_layer"], r["lifetime"]) for r in rows]
+        numbers, heads = sink_levels.levels(pairs)  # 2d
+        shares, level_count = sink_levels.stability(pairs, of_prompt, len(prompts), heads, config.seed)
         for r, number in zip(rows, numbers, strict=True):
             r["level"] = number
+        levels = sink_levels.with_stability(sink_levels.describe(rows, heads, of_prompt, len(prompts)), shares)
+        secondary, number = sink_levels.secondary_levels(rows, of_prompt, len(prompts), config.seed)
         table = pd.DataFrame(rows, columns=[c.name for c in COLUMNS]).astype({c.name: c.dtype for c in COLUMNS})
         has_anchor = [one for one, sinks in zip(taken, found, strict=True) if sinks and one.anchor is not None]
         anchor_mass = mean_mass([one.received[:, :, one.anchor] for one in has_anchor])
@@ -81,7 +87,10 @@ class Sinks:
             "eps": config.eps,
             "sink_rate": sink_rate(taken, has_anchor, config.eps),  # 2c
             "anchor_mass": None if anchor_mass is None else anchor_mass.tolist(),
-            "levels": sink_levels.describe(rows, heads, of_prompt, len(prompts)),
+            "levels": levels,
+            "level_count": level_count,
+            "secondary_levels": secondary,
+            "claims": {"secondary_levels": number},
             "bridged": sum(sink.bridged > 0 for sinks in found for sink in sinks),
             "heads_drawn": sink_pictures.heads_drawn(anchor_mass, secondary_mass, config.heads_drawn),
             "attention_path": sorted({unit.facts["attention_path"] for unit in units}),
@@ -92,6 +101,7 @@ class Sinks:
         findings.caveats = sink_words.caveats(findings, prompts, taken, config, facts)
         findings.heatmaps = sink_pictures.heatmaps(prompts, taken, anchor_mass, table, config)
         findings.strips = sink_pictures.strips(prompts, taken, found, config)
+        findings.sheets = [sink_levels.sheet(levels, secondary)] if levels else []
         return findings
 
     def check(self, model: Any, prompt: Prompt, index: int, findings: Findings, config: SinksConfig) -> Unit | None:

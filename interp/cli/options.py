@@ -97,6 +97,13 @@ Prompts = Annotated[
 ]
 MaxLength = Annotated[int, typer.Option(help="Cut prompts to so many tokens.", envvar="INTERP_MAX_LENGTH")]
 Limit = Annotated[int | None, typer.Option(help="Only the first so many prompts.", envvar="INTERP_LIMIT")]
+Generate = Annotated[
+    int | None,
+    typer.Option(
+        help="Let the model continue each prompt by at most so many tokens, and scan prompt and response.",
+        envvar="INTERP_GENERATE",
+    ),
+]
 Out = Annotated[
     Path | None,
     typer.Option(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,11 @@ class Estimate:
     Attributes:
         model, finder, source: names of what would be run on what.
         device, dtype: where and in which precision.
-        prompts: (name, tokens) of each.
+        prompts: (name, tokens) of each, with the longest continuation.
+        generate: tokens of that continuation; None = none is asked for.
         parameters: number of parameters.
         weights_bytes, activation_bytes, block_bytes: the parts of `peak_bytes`.
-        seconds: forward passes alone, without loading.
+        seconds: forward passes and continuations alone, without loading.
         how: one sentence on how it was estimated.
         out: run folder, where one was named.
     """
@@ -42,6 +44,7 @@ class Estimate:
     dtype: str
     position0: str
     prompts: tuple[tuple[str, int], ...]
+    generate: int | None
     parameters: int
     weights_bytes: int
     activation_bytes: int
@@ -62,12 +65,13 @@ class Estimate:
     def lines(self) -> list[tuple[str, str]]:
         """(label, text) for people."""
         total = sum(tokens for _, tokens in self.prompts)
+        own = "" if self.generate is None else f", up to {self.generate:,} of each the model's own continuation"
         parts = f"weights {_size(self.weights_bytes)}, activations {_size(self.activation_bytes)}"
         return [
             ("model", f"{self.model}, {self.parameters:,} parameters, {self.dtype} on {self.device}"),
             ("position 0", self.position0),
             ("finder", self.finder),
-            ("prompts", f"{len(self.prompts)} from {self.source}, {total:,} tokens"),
+            ("prompts", f"{len(self.prompts)} from {self.source}, {total:,} tokens{own}"),
             *((f"  {name}", f"{tokens:,} tokens") for name, tokens in self.prompts),
             ("peak memory", f"about {_size(self.peak_bytes)} ({parts}, attention block {_size(self.block_bytes)})"),
             ("time", f"about {duration(self.seconds)}, without loading"),
@@ -99,10 +103,16 @@ def estimate(model: Any, *, out: str | os.PathLike[str] | None = None, **request
         device = sketched.device
     if not on_meta or dtype == "auto":
         dtype = sketched.dtype
-    lengths = [len(prompt) for prompt in prompts]
+    own = planned.generate or 0
+    lengths = [len(prompt) + own for prompt in prompts]
     passes = float(getattr(planned.finder, "passes", FORWARDS))
     parameters = sum(parameter.numel() for parameter in sketched.hf.parameters())
+    weights = parameters * dtype.itemsize
     speed = _speed(device, dtype)
+    seconds = passes * sum(_operations(sketched, parameters, length) for length in lengths) / (speed * EFFICIENCY)
+    if own:  # one pass over each prompt, then all weights are read once a token
+        asked = sum(_operations(sketched, parameters, length - own) for length in lengths)
+        seconds += asked / (speed * EFFICIENCY) + len(lengths) * own * weights / (_reading(device, dtype) * EFFICIENCY)
     return Estimate(
         model=sketched.name,
         finder=planned.finder.name,
@@ -110,15 +120,17 @@ def estimate(model: Any, *, out: str | os.PathLike[str] | None = None, **request
         device=str(device),
         dtype=str(dtype).removeprefix("torch."),
         position0=sketched.position0,
-        prompts=tuple((prompt.name, len(prompt)) for prompt in prompts),
+        prompts=tuple((prompt.name, length) for prompt, length in zip(prompts, lengths, strict=True)),
+        generate=planned.generate,
         parameters=parameters,
-        weights_bytes=parameters * dtype.itemsize,
+        weights_bytes=weights,
         activation_bytes=_activations(sketched, max(lengths), dtype.itemsize),
         block_bytes=BLOCK_COPIES * 4 * sketched.n_heads * min(BLOCK_ROWS, max(lengths)) * max(lengths),
-        seconds=passes * sum(_operations(sketched, parameters, length) for length in lengths) / (speed * EFFICIENCY),
+        seconds=seconds,
         how=(
             f"memory from shapes, for the longest prompt; time from {passes:g} forward passes a prompt at "
             f"{EFFICIENCY:.0%} of the speed of a short matrix product on this device ({speed / 1e9:,.0f} GFLOP/s)"
+            + (" and from reading all weights once a generated token" if own else "")
         ),
         out=None if out is None else str(Path(out)),
     )
@@ -142,12 +154,26 @@ def _speed(device: Any, dtype: Any) -> float:
 
     size = 512 if device.type == "cpu" else 4096
     left = torch.ones(size, size, device=device, dtype=dtype)
+    return 2.0 * size**3 / _best(lambda: (left @ left)[0, 0])
+
+
+def _reading(device: Any, dtype: Any) -> float:
+    """Bytes a second that a product of a matrix with one vector reads."""
+    import torch
+
+    matrix = torch.ones(8192, 4096, device=device, dtype=dtype)  # beyond what most caches hold
+    vector = matrix[0]
+    return matrix.numel() * dtype.itemsize / _best(lambda: (matrix @ vector)[0])
+
+
+def _best(work: Callable[[], Any]) -> float:
+    """Seconds, best of a few tries; reading the value that `work` gives waits for the device."""
     best = float("inf")
     for _ in range(4):
         started = time.perf_counter()
-        (left @ left)[0, 0].item()  # reading a value waits for the device
+        work().item()
         best = min(best, time.perf_counter() - started)
-    return 2.0 * size**3 / best
+    return best
 
 
 def _size(count: int) -> str:

@@ -35,6 +35,7 @@ _ARGUMENTS = (
     "probe",
     "max_length",
     "limit",
+    "generate",
     "out",
     "config",
     "seed",
@@ -49,6 +50,7 @@ class Plan:
     Attributes:
         finder, config: the finder and its settings in effect.
         source: where the prompts come from, already read.
+        generate: most tokens of the model's own continuation of each prompt; None = no continuation.
         given: what the caller asked for, as it was asked.
         load_options: what goes to `interp.models.load.load`.
     """
@@ -59,12 +61,18 @@ class Plan:
     limit: int | None
     max_length: int
     seed: int
+    generate: int | None
     given: dict[str, Any]
     load_options: dict[str, Any]
 
     def prompts(self, model: Any) -> tuple[Prompt, ...]:
-        """Prompts for a loaded model, no longer than it can take."""
-        return self.source.prompts(model, self.limit, self.length_for(model), self.seed)
+        """Prompts for a loaded model, no longer than it can take, their continuation included."""
+        prompts = self.source.prompts(model, self.limit, self.length_for(model), self.seed)
+        if self.generate is not None:
+            from interp.runs.generate import require_room
+
+            require_room(model, prompts, self.generate)
+        return prompts
 
     def length_for(self, model: Any) -> int:
         """`max_length`, or fewer tokens where the model has no more positions."""
@@ -80,6 +88,7 @@ def plan(
     probe: str | None = None,
     max_length: int = MAX_LENGTH,
     limit: int | None = None,
+    generate: int | None = None,
     config: Any = None,
     seed: int = 0,
     keep_arrays: int | None = None,
@@ -94,6 +103,8 @@ def plan(
         raise UsageError(f"--limit {limit}: at least 1 prompt is needed")
     if max_length < MIN_LENGTH:
         raise UsageError(f"--max-length {max_length}: at least {MIN_LENGTH} tokens are needed")
+    if generate is not None and generate < 1:
+        raise UsageError(f"--generate {generate}: at least 1 token is needed; leave it out for none")
     if seed < 0:
         raise UsageError(f"--seed {seed}: a seed is 0 or more")
     for name in load_options:
@@ -108,6 +119,7 @@ def plan(
         "probe": probe,
         "max_length": None if max_length == MAX_LENGTH else max_length,
         "limit": limit,
+        "generate": generate,
         "seed": seed or None,
         "keep_arrays": keep_arrays,
         **{name: _told(value) for name, value in load_options.items() if value not in (None, False)},
@@ -122,6 +134,7 @@ def plan(
         limit=limit,
         max_length=max_length,
         seed=seed,
+        generate=generate,
         given={name: value for name, value in given.items() if value is not None},
         load_options=load_options,
     )

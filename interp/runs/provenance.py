@@ -125,17 +125,20 @@ def identity(model: Any, finder: Any, config: Mapping[str, Any]) -> dict[str, An
     """What every unit's key is made of, before phase and prompt. Two runs that agree here may share units."""
     source = model.source
     return {
-        "weights": source.weight_hash,
+        **weights_identity(model),
         "tokenizer": source.tokenizer_hash,
         "template": source.template_hash,
-        "dtype": str(model.dtype),
-        "device": model.device.type,
         "bos": model.bos,
         "chat": model.chat,
         "finder": finder.name,
         "finder_version": str(getattr(finder, "version", "1")),
         "config": plain(config),
     }
+
+
+def weights_identity(model: Any) -> dict[str, Any]:
+    """What settles the numbers a model makes of token ids."""
+    return {"weights": model.source.weight_hash, "dtype": str(model.dtype), "device": model.device.type}
 
 
 def describe_host() -> dict[str, Any]:

@@ -24,6 +24,7 @@ class Request:
     finder: Any
     config: Any
     prompts: tuple[Prompt, ...]
+    generate: int | None = None  # tokens the model continues each prompt by, once the run's folder is known
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -32,7 +33,8 @@ class Request:
     @property
     def parts(self) -> dict[str, Any]:
         """What the run's key is made of, so that a clash can be explained."""
-        return {**self.identity, "prompts": [prompt_key(prompt) for prompt in self.prompts]}
+        longer = {} if self.generate is None else {"generate": self.generate}
+        return {**self.identity, **longer, "prompts": [prompt_key(prompt) for prompt in self.prompts]}
 
     @property
     def key(self) -> str:
@@ -61,8 +63,8 @@ def claim(folder: RunFolder, request: Request, fresh: bool) -> None:
     if record is None or record.get("key") == request.key:
         return
     mine, theirs = plain(request.parts), record.get("key_parts") or {}
-    differing = [name for name in mine if mine[name] != theirs.get(name)]
-    what = ", ".join(_difference(name, theirs.get(name), mine[name]) for name in differing) or "its key"
+    differing = [name for name in {**theirs, **mine} if mine.get(name) != theirs.get(name)]
+    what = ", ".join(_difference(name, theirs.get(name), mine.get(name)) for name in differing) or "its key"
     raise UsageError(
         f"{folder.path} holds another run ({what}); name another --out, or --fresh to discard what is there"
     )

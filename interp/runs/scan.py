@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from interp.findings import Findings
 from interp.runs import progress as reporting
 from interp.runs import provenance
 from interp.runs.archive import save_findings
+from interp.runs.generate import caveat, continued, responses, sheet
 from interp.runs.lock import locked
 from interp.runs.places import runs_dir
 from interp.runs.plan import MAX_LENGTH, Plan, plan
@@ -34,6 +36,7 @@ def scan(
     probe: str | None = None,
     max_length: int = MAX_LENGTH,
     limit: int | None = None,
+    generate: int | None = None,
     out: str | os.PathLike[str] | None = None,
     config: Any = None,
     seed: int = 0,
@@ -54,6 +57,8 @@ def scan(
             text files; a JSONL file or ready `Prompt` objects; a registered probe. None of them: the shipped texts.
         max_length: prompts are cut to this many tokens (and said to be).
         limit: only the first so many prompts.
+        generate: let the model continue each prompt by at most so many tokens (greedily; `max_length` goes for the
+            prompt before that), and scan prompt and response.
         out: run folder. Default ``<finder>-<model>-<key>`` in the folder that the variable INTERP_RUNS names, else in
             ``./runs``: another request gets another folder.
         config: the finder's settings: its config object or a dict of the fields to change.
@@ -77,6 +82,7 @@ def scan(
         probe=probe,
         max_length=max_length,
         limit=limit,
+        generate=generate,
         config=config,
         seed=seed,
         keep_arrays=keep_arrays,
@@ -93,15 +99,20 @@ def scan(
             if out is not None:
                 RunFolder(out).leave()
             raise
-        request = Request(loaded, planned.finder, planned.config, ready)
+        request = Request(loaded, planned.finder, planned.config, ready, planned.generate)
         folder = RunFolder(default_folder(request) if out is None else out)
         folder.prepare()
         told.say(f"{loaded.name}: {len(ready)} prompts from {planned.source.told}; position 0: {loaded.position0}")
         told.say(f"run folder: {folder.path}")
         with locked(folder.path):
             claim(folder, request, fresh)
-            record = new_record(planned, request, checked, started, command)
-            return run_in(request, folder, told, record, lambda tally: execute(request, folder, told, tally))
+            record, tally = new_record(planned, request, checked, started, command), Tally()
+            if request.generate is not None:
+                with running(folder, record):
+                    longer = continued(loaded, ready, request.generate, folder, told, tally)
+                request = replace(request, prompts=longer)
+                _put_prompts(record, longer)
+            return run_in(request, folder, told, record, lambda counts: execute(request, folder, told, counts), tally)
 
 
 def default_folder(request: Request) -> Path:
@@ -135,7 +146,7 @@ def new_record(planned: Plan, request: Request, checked: Any, started: str, comm
         "device": str(model.device),
         "dtype": str(model.dtype).removeprefix("torch."),
     }
-    return {
+    record = {
         "schema": SCHEMA,
         "status": "running",
         "key": request.key,
@@ -147,10 +158,7 @@ def new_record(planned: Plan, request: Request, checked: Any, started: str, comm
             "given": plain(planned.given),
             "effect": effect,
             "seed": planned.seed,
-            "prompts": [
-                {"name": prompt.name, "hash": prompt.hash, "tokens": len(prompt), "truncated": prompt.truncated}
-                for prompt in request.prompts
-            ],
+            "prompts": [],
             "versions": provenance.versions(),
             "host": provenance.describe_host(),
             **provenance.checkout(),
@@ -159,8 +167,19 @@ def new_record(planned: Plan, request: Request, checked: Any, started: str, comm
             "started": started,
             "finished": None,
         },
-        "prompts": [prompt_record(prompt) for prompt in request.prompts],
+        "prompts": [],
     }
+    _put_prompts(record, request.prompts)
+    return record
+
+
+def _put_prompts(record: dict[str, Any], prompts: Sequence[Prompt]) -> None:
+    """What run.json says of the prompts, in short in the provenance and in full."""
+    record["provenance"]["prompts"] = [
+        {"name": prompt.name, "hash": prompt.hash, "tokens": len(prompt), "truncated": prompt.truncated}
+        for prompt in prompts
+    ]
+    record["prompts"] = [prompt_record(prompt) for prompt in prompts]
 
 
 def run_in(
@@ -169,17 +188,14 @@ def run_in(
     told: reporting.Progress,
     record: dict[str, Any],
     work: Callable[[Tally], Findings],
+    tally: Tally | None = None,
 ) -> ScanResult:
     """Do the work, write what it found, and mark the run as finished last of all.
 
-    Once finished, a run stays so on disk until this call has finished too: reopening it must not cost the result.
+    `tally` may hold counts of what was done before.
     """
-    before = folder.read_json()  # of the same request: `claim` refuses or discards any other
-    finished_before = before is not None and before.get("status") == "finished"
-    if not finished_before:
-        folder.write_json(record)
-    tally = Tally()
-    try:
+    tally = Tally() if tally is None else tally
+    with running(folder, record):
         findings = work(tally)
         _add_caveats(findings, request, record["provenance"]["attention_path"])
         told.say("writing the findings and the page")
@@ -190,6 +206,21 @@ def run_in(
         result = ScanResult(findings, record["provenance"], request.prompts, folder.path)
         result.report()
         folder.write_json({**record, "status": "finished"})
+    return result
+
+
+@contextlib.contextmanager
+def running(folder: RunFolder, record: dict[str, Any]) -> Iterator[None]:
+    """run.json says that the run is going on, and after an error how it ended.
+
+    Once finished, a run stays so on disk until another call has finished too: reopening it must not cost the result.
+    """
+    before = folder.read_json()  # of the same request: `claim` refuses or discards any other
+    finished_before = before is not None and before.get("status") == "finished"
+    if not finished_before:
+        folder.write_json(record)
+    try:
+        yield
     except BaseException as error:
         record["status"] = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         record["provenance"]["finished"] = None
@@ -197,7 +228,6 @@ def run_in(
             with contextlib.suppress(RunFolderError):  # the disk may be what failed; the error itself is the news
                 folder.write_json(record)
         raise
-    return result
 
 
 def _add_caveats(findings: Findings, request: Request, attention_path: str) -> None:
@@ -206,6 +236,9 @@ def _add_caveats(findings: Findings, request: Request, attention_path: str) -> N
     twins = len(prompts) - len({provenance.prompt_key(prompt) for prompt in prompts})
     if twins:
         findings.caveats.append(f"{twins} prompts repeat another one token for token and count again.")
+    if responses(prompts):
+        findings.caveats.append(caveat(prompts))
+        findings.sheets.append(sheet(prompts))
     if attention_path != "streamed":
         findings.caveats.append(
             "This model bypasses the streamed attention path; patterns were read from its eager attention."

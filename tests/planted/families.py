@@ -5,14 +5,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import Tensor
+
 from tests.planted.families_fused import FUSED
 from tests.planted.plan import HEADS, WIDTH
 from tests.planted.weights import DECODER, MIXED, Block, Expert, Family, layers
 
 
-def _attention(layer: Any) -> list[Any]:
+def _attention(layer: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     attention = layer.self_attn
-    return [part.weight for part in (attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj)]
+    return attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight, attention.o_proj.weight
 
 
 def _gated(mlp: Any) -> list[Expert]:

@@ -42,10 +42,10 @@ def _falcon(layer: Any) -> Block:
 
 def _opt(layer: Any) -> Block:
     """No module of its own for the MLP; learned positions."""
-    attention = layer.self_attn
-    projections = (attention.q_proj, attention.k_proj, attention.v_proj, attention.out_proj)
+    attention, mlp = layer.self_attn, Expert(layer.fc1.weight, layer.fc2.weight)
+    query, key, value = attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight
     norms = [layer.self_attn_layer_norm.weight, layer.final_layer_norm.weight]
-    return Block(*(part.weight for part in projections), [Expert(layer.fc1.weight, layer.fc2.weight)], norms)
+    return Block(query, key, value, attention.out_proj.weight, [mlp], norms)
 
 
 _PLAIN = {"num_hidden_layers": LAYERS, "hidden_size": WIDTH, "num_attention_heads": HEADS}

@@ -162,3 +162,20 @@ def random_planting(seed: int) -> Planting:
         for token, place, (kind, begins, ends) in zip(ids, places, lives, strict=True)
     )
     return Planting(made[:-2], made[-2:], tokens)
+
+
+def deep_planting(seed: int, layers: int) -> Planting:
+    """Sinks as the released rule knows them (its kinds, METHODS 1.2): the anchor at position 0 or 1; secondaries, whose
+    lifetimes are 5 to `layers` - 16; a longer-lived primary-like one; noise of at most 4."""
+    rng = np.random.default_rng(seed)
+    least = layers - 15
+    start, stop = int(rng.integers(1, 4)), int(rng.integers(layers - 4, layers))
+    spans = [("secondary", int(lifetime)) for lifetime in (5, *rng.integers(6, least - 1, 2), least - 1)]
+    spans += [("primary", int(rng.integers(least, stop - start - 1))), ("transient", int(rng.integers(2, 5)))]
+    places = rng.choice(np.arange(2, TOKENS - UNRANKED), len(spans), replace=False)
+    ids = rng.choice(VOCABULARY, len(spans) + 1, replace=False)
+    sinks = [Planted(int(ids[-1]), int(rng.integers(2)), "primary", start, stop - start, 500.0)]
+    for token, place, (kind, lifetime) in zip(ids, places, spans, strict=False):
+        begins = int(rng.integers(start, stop - lifetime + 1))
+        sinks.append(Planted(int(token), int(place), kind, begins, lifetime, float(rng.uniform(100, 400))))
+    return Planting(tuple(sinks))

@@ -9,7 +9,7 @@ from interp.finders.sink_config import SinksConfig
 from interp.finders.sink_found import found_sinks
 from interp.models.load import load
 from probes.base import Prompt
-from tests.planted.builder import plant, replant
+from tests.planted.builder import plant, replant, shuffled
 from tests.planted.families import FAMILIES
 from tests.planted.plan import random_planting
 
@@ -59,3 +59,12 @@ def test_decoys_have_half_of_what_makes_a_sink(arch: str) -> None:
     assert mass[:, long.position].max() < CONFIG.floor * 2
     assert mass[:, attended.position].min() > CONFIG.floor
     assert times[:, attended.position].max() < CONFIG.norm
+
+
+@pytest.mark.parametrize("arch", FAMILIES)
+def test_none_in_the_same_weights_shuffled(arch: str) -> None:
+    for number, planting in enumerate(PLANTINGS[:6]):
+        model = shuffled(plant(arch, number, planting), seed=number)
+        ids = planting.prompt(100 + number)
+        found = found_sinks(load(model, check=False), Prompt("text", "", ids, tuple(map(str, ids))), CONFIG)
+        assert found.sinks == () and found.anchor is None, (number, planting)

@@ -24,7 +24,7 @@ class Expert:
 
 @dataclass
 class Block:
-    """One block's weights; `query`, `key` and `value` are [head x head width, residual] or [head, head width, residual].
+    """One block's weights; `query`, `key`, `value` are [head x head width, residual] or [head, head width, residual].
 
     Attributes:
         ones: norm weights for which 1 means: leave the scale alone; given with the offset the family adds to them.

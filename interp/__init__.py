@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from interp.ablation.calls import ablate
     from interp.errors import InterpError, LoadError, SelfCheckError, SiteError, TraceError, UsageError
     from interp.findings import Findings
     from interp.models.load import load
@@ -26,6 +27,7 @@ _WHERE = {
     "load": "interp.models.load",
     "get": "interp.models.packaged",
     "scan": "interp.runs.scan",
+    "ablate": "interp.ablation.calls",
     "open_run": "interp.runs.result",
     "reproduce": "interp.papers.run",
     "Model": "interp.models.model",
@@ -44,6 +46,7 @@ _WHERE = {
 __all__ = [
     "load",
     "scan",
+    "ablate",
     "open_run",
     "reproduce",
     "trace",

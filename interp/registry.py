@@ -128,9 +128,13 @@ FINDERS = Registry(
     "finder",
     {
         "sinks": "interp.finders.sinks:sinks",
+        "sink-formation": "interp.finders.sink_formation:sink_formation",
+        "ablation": "interp.ablation.finder:ablation",
         "sink-norm-law": "interp.finders.sink_norm_law:norm_law",
+        "primary-weakening": "interp.finders.primary_weakening:primary_weakening",
         "massive-activations": "interp.finders.massive_activations:massive_activations",
         "sink-neighbourhood": "interp.finders.sink_neighbourhood:sink_neighbourhood",
+        "sink-rate": "interp.finders.sink_rate:sink_rate",
     },
     "interp.finders",
 )

@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from interp.cli import options
+from interp.cli.ablate import ablate
 from interp.cli.get import get
 from interp.cli.ls import ls
 from interp.cli.reproduce import reproduce
@@ -47,6 +48,7 @@ app = typer.Typer(
     help="Mechanistic interpretability of open language models: find, verify by intervening, report.",
 )
 app.command("scan")(scan)
+app.command("ablate")(ablate)
 app.command("reproduce")(reproduce)
 app.command("ls")(ls)
 app.command("show")(show)

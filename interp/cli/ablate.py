@@ -1,0 +1,100 @@
+"""``interp ablate``."""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated
+
+import typer
+
+from interp.cli import options
+from interp.cli.scan import scan
+from interp.errors import UsageError
+
+
+class How(str, enum.Enum):
+    """What is done to the heads."""
+
+    act = "act"
+    remove_sinks = "remove-sinks"
+    uniform = "uniform"
+    streaming = "streaming"
+    cut = "cut"
+    zero = "zero"
+    mean = "mean"
+
+
+def ablate(
+    model: options.ModelName,
+    how: Annotated[
+        How,
+        typer.Option(
+            help="act, remove-sinks, uniform, streaming, cut: edits of attention; zero, mean: of heads' outputs."
+        ),
+    ] = How.act,
+    heads: Annotated[
+        str | None, typer.Option(metavar="L.H,...", help="These heads (3.1,5.*); default: chosen by what they do.")
+    ] = None,
+    select: Annotated[int | None, typer.Option(help="Choose at most so many; default: all that qualify.")] = None,
+    candidates: Annotated[
+        int | None, typer.Option(help="Try so many heads, those the edit changes most; 0 = all. Default: 16.")
+    ] = None,
+    beta: Annotated[float | None, typer.Option(help="Share of a sink's mass that stays. Default: 0.4.")] = None,
+    text: options.Text = None,
+    text_file: options.TextFile = None,
+    more_files: options.MoreFiles = None,
+    prompts: options.Prompts = None,
+    probe: options.Probe = None,
+    max_length: options.MaxLength = 512,
+    limit: options.Limit = None,
+    out: options.Out = None,
+    set_: options.Set = None,
+    seed: options.Seed = 0,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show prompts, memory and time; write nothing.")] = False,
+    fresh: options.Fresh = False,
+    device: options.Device = "auto",
+    dtype: options.Dtype = None,
+    device_map: options.DeviceMap = None,
+    bos: options.BosPolicy = options.Bos.auto,
+    chat: options.Chat = False,
+    allow_pickle: options.AllowPickle = False,
+    trust_remote_code: options.TrustRemoteCode = False,
+    debug: options.Debug = False,
+) -> None:
+    """Edit heads (ACT, sink removal, a window, zero, mean) and measure what it does on held-out prompts.
+
+    Without --heads, half of the prompts choose the heads by what the edit of each alone does; the figure reported is
+    that of the other half. The same as scan --find ablation with these settings.
+    """
+    if heads is not None and select is not None:
+        raise UsageError("--heads and --select given together: name the heads, or have them selected")
+    if heads is not None and not heads.strip(" ,"):
+        raise UsageError("--heads is empty; name heads such as 9.1,9.6, or leave it out to have them selected")
+    given = {"how": how.value, "heads": heads, "select": select, "candidates": candidates, "beta": beta}
+    scan(
+        model=model,
+        find="ablation",
+        text=text,
+        text_file=text_file,
+        more_files=more_files,
+        prompts=prompts,
+        probe=probe,
+        max_length=max_length,
+        limit=limit,
+        out=out,
+        set_=[*(set_ or []), *(f"{name}={value}" for name, value in given.items() if value is not None)],
+        seed=seed,
+        json=json,
+        quiet=quiet,
+        dry_run=dry_run,
+        fresh=fresh,
+        device=device,
+        dtype=dtype,
+        device_map=device_map,
+        bos=bos,
+        chat=chat,
+        allow_pickle=allow_pickle,
+        trust_remote_code=trust_remote_code,
+    )

@@ -22,8 +22,8 @@ from interp.runs import provenance
 from interp.runs.lock import locked
 from interp.runs.plan import MAX_LENGTH, plan
 from interp.runs.result import ScanResult
-from interp.runs.run import Request, claim, distinct_names
-from interp.runs.scan import default_folder, load_checked, new_record, run_in, scan
+from interp.runs.run import Request, Tally, claim, distinct_names
+from interp.runs.scan import default_folder, load_checked, new_record, run_in, scan, written_on
 from interp.runs.store import RunFolder
 from probes.base import Prompt
 
@@ -106,16 +106,17 @@ def reproduce(
         ready = _together([one.prompts(loaded) for one in plans], limit)
         runs = tuple((one.name, one.finder, tuple(sorted(one.settings.items()))) for one in chosen.runs)
         name = _Named(f"reproduce-{chosen.name}", chosen.version)
-        request = Request(loaded, name, Settings(chosen.name, runs), ready)
+        request = Request(loaded, name, Settings(chosen.name, runs), ready, plans[0].generate)
         folder = RunFolder(default_folder(request) if out is None else out)
         folder.prepare()
         told.say(f"{chosen.citation}; {loaded.name}, {len(ready)} prompts; folder: {folder.path}")
         with locked(folder.path):
             claim(folder, request, fresh)
-            record = new_record(plans[0], request, checked, started, command)
+            record, tally = new_record(plans[0], request, checked, started, command), Tally()
+            request = written_on(request, folder, told, record, tally)
 
             def work(_: Any) -> Findings:
-                findings = {}
+                findings, ready = {}, request.prompts
                 for one in chosen.runs:
                     told.say(f"run {one.name}")
                     findings[one.name] = scan(
@@ -134,7 +135,7 @@ def reproduce(
                     ).findings
                 return judged(chosen, loaded, ready, findings, folder.path)
 
-            return run_in(request, folder, told, record, work)
+            return run_in(request, folder, told, record, work, tally)
 
 
 def _kept(finder: str, prompts: int) -> dict[str, Any]:

@@ -107,11 +107,7 @@ def scan(
         with locked(folder.path):
             claim(folder, request, fresh)
             record, tally = new_record(planned, request, checked, started, command), Tally()
-            if request.generate is not None:
-                with running(folder, record):
-                    longer = continued(loaded, ready, request.generate, folder, told, tally)
-                request = replace(request, prompts=longer)
-                _put_prompts(record, longer)
+            request = written_on(request, folder, told, record, tally)
             return run_in(request, folder, told, record, lambda counts: execute(request, folder, told, counts), tally)
 
 
@@ -180,6 +176,18 @@ def _put_prompts(record: dict[str, Any], prompts: Sequence[Prompt]) -> None:
         for prompt in prompts
     ]
     record["prompts"] = [prompt_record(prompt) for prompt in prompts]
+
+
+def written_on(
+    request: Request, folder: RunFolder, told: reporting.Progress, record: dict[str, Any], tally: Tally
+) -> Request:
+    """The request with the model's own continuations in its prompts, where it asks for any; `record` says so."""
+    if request.generate is None:
+        return request
+    with running(folder, record):
+        longer = continued(request.model, request.prompts, request.generate, folder, told, tally)
+    _put_prompts(record, longer)
+    return replace(request, prompts=longer)
 
 
 def run_in(

@@ -102,6 +102,16 @@ def test_the_eager_check_can_fail(model: str, monkeypatch: pytest.MonkeyPatch) -
     assert not check.passed and "largest gap" in check.told
 
 
+def test_the_model_writes_on_once(paper: Any, model: str, tmp_path: Path) -> None:
+    options = {"texts": TEXTS, "generate": 5, "progress": False, "out": tmp_path / "out"}
+    first = interp.reproduce("one-run", model, **options)
+    inner = interp.open_run(tmp_path / "out/sinks")
+    assert [len(prompt) for prompt in inner.prompts] == [len(prompt) for prompt in first.prompts]
+    assert all(1 <= prompt.extra["generated"] <= 5 for prompt in first.prompts)
+    assert first.provenance["units"]["measured"] == {"generate": 2}
+    assert interp.reproduce("one-run", model, **options).provenance["units"]["measured"] == {}
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

@@ -13,15 +13,17 @@ import numpy as np
 import pytest
 import torch
 
+from interp.finders.norm_law_config import NormLawConfig
 from interp.finders.sink_config import SinksConfig
 from interp.finders.sink_found import found_sinks
+from interp.finders.sink_norm_law import norm_law
 from interp.interventions.positions import SetNorm
 from interp.models.load import load
 from interp.tracing.tracer import trace
-from probes.base import Prompt
 from tests.planted.builder import plant
 from tests.planted.families import FAMILIES
 from tests.planted.plan import Planted, Planting, lifetime_of
+from tests.planted.scan import as_prompt, scan
 
 CONFIG = SinksConfig()
 FADE = 60.0
@@ -40,7 +42,7 @@ def test_planted_lifetimes_are_what_the_sweep_expects() -> None:
 
 def lifetime_seen(loaded: Any) -> int:
     """Of the fading sink; the others must be there as planted."""
-    found = found_sinks(loaded, Prompt("text", "", IDS, tuple(f"<{token}>" for token in IDS)), CONFIG)
+    found = found_sinks(loaded, as_prompt(IDS), CONFIG)
     spans = {(sink.position, sink.start, sink.lifetime, sink.kind) for sink in found.sinks}
     steady = {(one.position, one.start, one.lifetime, one.kind) for one in STEADY}
     assert steady <= spans
@@ -105,6 +107,23 @@ class down_scaled:
 def test_every_block_takes_the_same_away(arch: str) -> None:
     """The premise: a fixed length, whatever is there."""
     loaded = load(plant(arch, 3, PLANTING), check=False)
-    found = found_sinks(loaded, Prompt("text", "", IDS, tuple(map(str, IDS))), CONFIG)
+    found = found_sinks(loaded, as_prompt(IDS), CONFIG)
     norms = found.measured.norm[3:9, FADING.position]
     assert np.diff(norms) == pytest.approx([-FADE] * 5, rel=0.03)
+
+
+@pytest.mark.parametrize("arch", FAMILIES)
+def test_the_norm_law_finder_gets_the_planted_response(arch: str) -> None:
+    """Lifetime at each target norm; ordinary tokens that get the sink direction written become sinks."""
+    planting = Planting((STEADY[0], FADING))
+    config = NormLawConfig(sweep=tuple(length / FADING.length for length in LENGTHS))
+    findings = scan(norm_law, plant(arch, 4, planting), [planting.prompt(6)], config)
+    curve = findings.summary["doses"]["secondary"]
+    assert [one["lifetime"]["mean"] for one in curve] == EXPECTED
+    assert [one["norm"]["mean"] for one in curve] == pytest.approx(LENGTHS, rel=0.02)
+    claims = findings.summary["claims"]
+    assert claims["correlation.lifetime.causal"]["mean"] > 0.95
+    assert claims["reverse.became_sinks"]["mean"] == 1.0 and claims["reverse.random_became_sinks"]["mean"] == 0.0
+    row = next(row for row in findings.records() if row["position"] == FADING.position)
+    assert row["forming_layer"] == FADING.start and row["lifetime"] == FADING.lifetime
+    assert row["mlp_norm"] == pytest.approx(FADING.length, rel=0.02)

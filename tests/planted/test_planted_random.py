@@ -8,10 +8,10 @@ import pytest
 from interp.finders.sink_config import SinksConfig
 from interp.finders.sink_found import found_sinks
 from interp.models.load import load
-from probes.base import Prompt
 from tests.planted.builder import plant, replant, shuffled
 from tests.planted.families import FAMILIES
 from tests.planted.plan import random_planting
+from tests.planted.scan import as_prompt
 
 CONFIG = SinksConfig()
 PLANTINGS = [random_planting(seed) for seed in range(20)]
@@ -24,7 +24,7 @@ def test_random_plantings_are_found_exactly(arch: str) -> None:
     for number, planting in enumerate(PLANTINGS):
         replant(model, arch, number, planting)
         ids = planting.prompt(100 + number)
-        found = found_sinks(loaded, Prompt("text", "", ids, tuple(f"<{token}>" for token in ids)), CONFIG)
+        found = found_sinks(loaded, as_prompt(ids), CONFIG)
         rows = [(ids[sink.position], sink.position, sink.kind, sink.start, sink.lifetime) for sink in found.sinks]
         assert rows == planting.truth, (number, planting)
         lengths = {one.position: one.length for one in planting.sinks}
@@ -51,7 +51,7 @@ def test_decoys_have_half_of_what_makes_a_sink(arch: str) -> None:
     long, attended = planting.decoys
     ids = planting.prompt(100)
     model = plant(arch, 0, planting)
-    measured = found_sinks(load(model, check=False), Prompt("text", "", ids, tuple(map(str, ids))), CONFIG).measured
+    measured = found_sinks(load(model, check=False), as_prompt(ids), CONFIG).measured
     times = measured.norm / np.median(measured.norm, axis=1, keepdims=True)
     mass = measured.received.mean(axis=1)
     life = slice(long.start, long.start + long.lifetime)
@@ -66,5 +66,5 @@ def test_none_in_the_same_weights_shuffled(arch: str) -> None:
     for number, planting in enumerate(PLANTINGS[:6]):
         model = shuffled(plant(arch, number, planting), seed=number)
         ids = planting.prompt(100 + number)
-        found = found_sinks(load(model, check=False), Prompt("text", "", ids, tuple(map(str, ids))), CONFIG)
+        found = found_sinks(load(model, check=False), as_prompt(ids), CONFIG)
         assert found.sinks == () and found.anchor is None, (number, planting)

@@ -8,9 +8,9 @@ import pytest
 from interp.finders.sink_config import SinksConfig
 from interp.finders.sink_found import Found, found_sinks
 from interp.models.load import load
-from probes.base import Prompt
 from tests.planted.builder import plant
 from tests.planted.plan import Planting, deep_planting
+from tests.planted.scan import as_prompt
 
 DEEP = 36
 
@@ -18,7 +18,7 @@ DEEP = 36
 def found(planting: Planting, seed: int, rule: str) -> Found:
     loaded = load(plant("llama", seed, planting, num_hidden_layers=DEEP), check=False)
     ids = planting.prompt(50 + seed)
-    return found_sinks(loaded, Prompt("text", "", ids, tuple(map(str, ids))), SinksConfig(rule=rule))  # pyright: ignore
+    return found_sinks(loaded, as_prompt(ids), SinksConfig(rule=rule))  # pyright: ignore
 
 
 @pytest.mark.parametrize("seed", range(6))

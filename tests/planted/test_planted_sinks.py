@@ -10,11 +10,10 @@ import pytest
 from interp.finders.sink_config import SinksConfig
 from interp.finders.sinks import sinks
 from interp.findings import Findings
-from interp.models.load import load
-from probes.base import Prompt
 from tests.planted.builder import plant, shuffled
 from tests.planted.families import FAMILIES
 from tests.planted.plan import LENGTH, PLANTED, TOKENS, prompt
+from tests.planted.scan import scan
 from tests.tiny import tiny
 
 CONFIG = SinksConfig()
@@ -22,12 +21,7 @@ EACH_FAMILY = pytest.mark.parametrize("arch", FAMILIES, ids=[f"{name}-form" for 
 
 
 def scanned(model: Any, texts: list[tuple[int, ...]], config: SinksConfig = CONFIG) -> Findings:
-    loaded = load(model, check=False)
-    prompts = [Prompt(f"text {i}", "", ids, tuple(f"<{token}>" for token in ids)) for i, ids in enumerate(texts)]
-    units = [sinks.measure(loaded, one, config) for one in prompts]
-    findings = sinks.find(prompts, units, config, loaded.facts())
-    checks = [sinks.check(loaded, one, i, findings, config) for i, one in enumerate(prompts)]
-    return sinks.conclude(findings, checks, config)
+    return scan(sinks, model, texts, config)
 
 
 def spans(findings: Findings) -> list[tuple[Any, ...]]:

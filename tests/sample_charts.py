@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from interp.findings import Chart, Column, Series, Sheet
+from interp.findings import Chart, Column, Heatmap, Series, Sheet
 
 
 def charts(rng: np.random.Generator, evil: tuple[str, ...] = ()) -> list[Chart]:
@@ -108,4 +108,17 @@ def sheets(rng: np.random.Generator, evil: tuple[str, ...] = ()) -> list[Sheet]:
             "Read by row." + said,
         ),
         Sheet("loss", "Loss by prompt", counts, many),
+    ]
+
+
+def overall(rng: np.random.Generator, evil: tuple[str, ...] = ()) -> list[Heatmap]:
+    """Maps that belong to no prompt: a sparse count, and one with named columns."""
+    counts = np.full((30, 31), np.nan)
+    counts[[2, 2, 11], [6, 7, 18]] = (2, 31, 12)
+    names = evil or ("query", "key", "value", "gate", "up")
+    cosines = rng.uniform(-1, 1, (30, len(names)))
+    title = "Cosine with the anchor" + (evil[0] if evil else "")
+    return [
+        Heatmap("counts", "Sinks by start layer and lifetime", counts, "start layer", "lifetime", "sinks"),
+        Heatmap("sites", title, cosines, "layer", "site", "cosine", "other", None, names, True),
     ]

@@ -177,7 +177,7 @@ def sample(
             "One gap of one layer was bridged.",
         ],
         verification=_verification(rng, texts),
-        heatmaps=heatmaps,
+        heatmaps=heatmaps + sample_charts.overall(rng, HOSTILE if hostile else ()),
         strips=strips,
         charts=sample_charts.charts(rng, HOSTILE if hostile else ()),
         sheets=sample_charts.sheets(rng, HOSTILE if hostile else ()),

@@ -23,11 +23,6 @@ COLUMNS = (
     Column("lifetime", "Int64", "lifetime", "Lifetime of its most frequent pair, in blocks."),
     Column("sinks", "Int64", "sinks", "Spans that belong to it, over all prompts."),
     Column("share_of_prompts", "float64", "share of prompts", "Share of the prompts that have such a span."),
-    Column("kinds", "string", "kinds", "Spans by kind."),
-    Column("commonest", "string", "commonest tokens", "The tokens that are such sinks most often, with counts."),
-    Column("norm_low", "float64", "norm, 10 %", "l2 norm of their states, mean over life: 10 % quantile over spans."),
-    Column("norm_median", "float64", "norm, median", "l2 norm of their states, mean over life: median over spans."),
-    Column("norm_high", "float64", "norm, 90 %", "l2 norm of their states, mean over life: 90 % quantile over spans."),
     Column(
         "stability",
         "float64",
@@ -35,6 +30,11 @@ COLUMNS = (
         "Share of the bootstrap resamples of the prompts in which a level whose start and end are within "
         f"{TOLERANCE} layer of this one's is found again.",
     ),
+    Column("kinds", "string", "kinds", "Spans by kind."),
+    Column("commonest", "string", "commonest tokens", "The tokens that are such sinks most often, with counts."),
+    Column("norm_low", "float64", "norm, 10 %", "l2 norm of their states, mean over life: 10 % quantile over spans."),
+    Column("norm_median", "float64", "norm, median", "l2 norm of their states, mean over life: median over spans."),
+    Column("norm_high", "float64", "norm, 90 %", "l2 norm of their states, mean over life: 90 % quantile over spans."),
 )
 
 
@@ -166,4 +166,4 @@ def _sheet_row(among: str, level: Mapping[str, Any]) -> tuple[Any, ...]:
     tokens = ", ".join(f"'{told['token']}' x{told['sinks']}" for told in level["tokens"][:5])
     plain = (level[name] for name in ("level", "start_layer", "lifetime", "sinks", "share_of_prompts"))
     norms = (level["norm"][name] for name in ("low", "median", "high"))
-    return (among, *plain, kinds, tokens, *norms, level["stability"])
+    return (among, *plain, level["stability"], kinds, tokens, *norms)

@@ -52,12 +52,13 @@ def heatmaps(
 
 
 def levels_map(table: pd.DataFrame, n_layers: int) -> Heatmap:
-    """Sinks counted by start layer (rows) and lifetime (columns, 0 and up)."""
+    """Sinks counted by start layer (rows) and lifetime (columns, 0 and up); NaN where there is none, so that a single
+    one stands out."""
     counts = np.zeros((n_layers, n_layers + 1))
     np.add.at(counts, (table["start_layer"].to_numpy(dtype=int), table["lifetime"].to_numpy(dtype=int)), 1)
-    return Heatmap(
-        "levels", "Sinks by start layer and lifetime, all prompts", counts, "start layer", "lifetime", "sinks"
-    )
+    counts[counts == 0] = np.nan
+    title = "Sinks by start layer and lifetime, all prompts (blank: none)"
+    return Heatmap("levels", title, counts, "start layer", "lifetime", "sinks")
 
 
 def strips(

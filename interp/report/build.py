@@ -33,6 +33,7 @@ _SCRIPTS = (
     "heads.js",
     "maps.js",
     "levels.js",
+    "overall.js",
     "table.js",
     "sheets.js",
     "strip.js",

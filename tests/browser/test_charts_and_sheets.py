@@ -56,6 +56,23 @@ def test_lines_bands_marks_and_axes(opened: Opened, drawn: Any) -> None:
     assert "The line is the mean over prompts" in page.locator("#chart-0 figcaption").inner_text()
 
 
+def test_maps_that_belong_to_no_prompt(opened: Opened) -> None:
+    page = opened("small")
+    assert page.locator("#overall h3").all_inner_texts() == [
+        "Sinks by start layer and lifetime",
+        "Cosine with the anchor",
+    ]
+    point_at(page, "overall-0-plot", 18, 11)
+    page.locator("#overall-0-plot .hovertext").wait_for()
+    assert "sinks: 12" in (page.locator("#overall-0-plot .hovertext").text_content() or "")
+    assert page.locator("#overall-1-plot .xtick text").all_text_contents() == ["query", "key", "value", "gate", "up"]
+    page.locator("#overall summary").first.click()
+    page.locator("#overall-0-data tbody tr").first.wait_for()
+    assert page.locator("#overall-0-data tbody tr").count() == 30
+    measures = page.locator("#maps-measure option").all_inner_texts()
+    assert "Sinks by start layer and lifetime" not in measures and len(measures) == 3
+
+
 def test_bars_points_and_names(opened: Opened) -> None:
     page = opened("small")
     assert traces(page, 1)[0]["type"] == "bar" and layout(page, 1, "showlegend") is False
@@ -116,6 +133,9 @@ def test_hostile_charts_and_tables_show_as_text(opened: Opened) -> None:
         page.wait_for_timeout(100)
         told = (page.locator("#chart-1-plot .hovertext").text_content() or "").replace("\xa0", " ")
         assert shown(evil) in told
+    point_at(page, "overall-1-plot", 0, 3)
+    page.locator("#overall-1-plot .hovertext").wait_for()
+    assert sample_findings.HOSTILE[0] in (page.locator("#overall-1-plot .hovertext").text_content() or "")
     for details in page.locator("#charts details").all():
         details.evaluate("node => { node.open = true; }")
     for button in page.locator("#sheets thead button").all():
@@ -143,7 +163,7 @@ def test_without_scripts_the_numbers_are_there(browser: Any, reports: dict[str, 
     page.locator("#chart-0 summary").click()
     assert page.locator("#chart-0-data tbody tr").first.is_visible()
     assert page.locator("#charts .plot:visible").count() == 0
-    for section in ("heads", "maps", "levels", "tokens"):
+    for section in ("heads", "maps", "levels", "overall", "tokens"):
         assert page.locator(f"section#{section}").is_hidden()
     assert page.locator("nav a:visible").all_inner_texts() == [
         "Verdict", "Check", "Charts", "Table", "Further tables", "Provenance",

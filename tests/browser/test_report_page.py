@@ -237,7 +237,13 @@ def test_empty_findings_say_so(opened: Opened) -> None:
     ):
         assert part in text, part
     assert page.locator("#table-controls").is_hidden()
-    for section in ("heads", "maps", "levels", "tokens"):  # nothing to draw: neither the section nor a link to it
+    for section in (
+        "heads",
+        "maps",
+        "levels",
+        "overall",
+        "tokens",
+    ):  # nothing to draw: neither the section nor a link to it
         assert page.locator(f"section#{section}").is_hidden()
         assert page.locator(f"nav a[href='#{section}']").is_hidden()
     assert page.locator("#charts, #sheets, nav a[href='#charts'], nav a[href='#sheets']").count() == 0

@@ -205,8 +205,16 @@ def test_data_in_the_page_is_the_findings(sample: Any) -> None:
     assert [level for level in table["level"] if level is None] == [None] * int(findings.table["level"].isna().sum())
     assert data["provenance"] == text.jsonable(provenance)
     assert data["prompts"] == [prompt.name for prompt in prompts]
-    assert {m["group"] for m in data["heatmaps"]} == {"anchor", "secondary", "received", "resid_norm", "anchor_cosine"}
-    assert len(data["texts"]) == len(prompts)  # each prompt's tokens once, though maps and strips all name them
+    assert {m["group"] for m in data["heatmaps"]} == {
+        "anchor",
+        "secondary",
+        "received",
+        "resid_norm",
+        "anchor_cosine",
+        "counts",
+        "sites",
+    }
+    assert len(data["texts"]) == len(prompts) + 1  # named columns, and each prompt's tokens once, though maps and strips all name them
 
 
 def test_layer_head_scores_go_in_whole_and_exact(sample: Any) -> None:

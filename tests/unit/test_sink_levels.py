@@ -90,4 +90,4 @@ def test_levels_as_a_table() -> None:
     told, _ = secondary_levels(rows(("secondary", 6, 9), ("secondary", 6, 9)), [0, 1], 2, 0)
     made = sheet([], told)
     assert [column.name for column in made.columns] == [column.name for column in sink_levels.COLUMNS]
-    assert made.rows == (("secondary sinks", 0, 6, 9, 2, 1.0, "secondary 2", "' .\n' x2", 100.0, 100.0, 100.0, 1.0),)
+    assert made.rows == (("secondary sinks", 0, 6, 9, 2, 1.0, 1.0, "secondary 2", "' .\n' x2", 100.0, 100.0, 100.0),)

@@ -34,6 +34,7 @@ async function start() {
   startHeads();
   startMaps();
   startLevels();
+  startOverall();
   watchTheme();
   addEventListener("hashchange", restoreState);
   document.body.dataset.ready = "true";

@@ -1,6 +1,6 @@
 // Layer x position, one prompt and one measure at a time; what was found is marked above the map.
 
-const positionMaps = () => DATA.heatmaps.filter((m) => m.kind !== "layer-head");
+const positionMaps = () => DATA.heatmaps.filter((m) => m.kind !== "layer-head" && !(m.kind === "other" && m.prompt === null));
 const mapKey = (map) => (map.prompt === null ? "all" : String(map.prompt));
 
 function chosenMap() {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,8 @@ from interp.tracing.tracer import trace
 from probes.base import Prompt
 
 Vectors = dict[str, Tensor | None]
+WANTED = {**SITES, **{site: site for site in writes.SITES}}
+"""Every quantity, and what its attribution takes."""
 
 
 def measure(model: Any, prompt: Prompt, config: FormationConfig) -> Unit:
@@ -62,7 +64,7 @@ def measure(model: Any, prompt: Prompt, config: FormationConfig) -> Unit:
     for number, block in enumerate(blocks):
         here, place = taken[block], {at: i for i, at in enumerate(positions[block])}
         reference = place[found.anchor]
-        alike = similarities(here, reference)  # [position, quantity]
+        alike = similarities(here, reference, facts["lacks"])  # [position, quantity]
         arrays["anchor_out"][number] = numbers(here["mlp_out"], reference)
         arrays["anchor_state"][number] = numbers(here["resid_post"], reference)
         mine = [(i, case) for i, case in enumerate(planned) if case.sink.start == block]
@@ -110,26 +112,33 @@ def lacks(model: Any, blocks: Sequence[int]) -> dict[str, str]:
                 model.sites.binding(f"blocks.{block}.{site}")
             except SiteError as error:
                 missing[name] = str(error)
+        if not model.sites.structure.post_norm:
+            missing["mlp_added"] = "no norm stands between the MLP and the residual, so the MLP output is what is added"
     return missing
 
 
 @torch.no_grad()
-def vectors(model: Any, ids: Sequence[int], positions: Mapping[int, Sequence[int]]) -> dict[int, Vectors]:
-    """Quantities (and ``attn.hook_z``, ``attn.hook_out``) at chosen positions of some blocks, in one traced pass.
+def vectors(
+    model: Any, ids: Sequence[int], positions: Mapping[int, Sequence[int]], names: Mapping[str, str] = WANTED
+) -> dict[int, Vectors]:
+    """Values at chosen positions of some blocks, in one traced pass.
+
+    Args:
+        positions: block -> positions.
+        names: what to call a value -> the site it is read at.
 
     Returns:
         block -> name -> [position, ...] in the model's dtype; None where the model lacks it.
     """
     known = set(model.sites.names())
-    wanted = {**SITES, **{site: site for site in writes.SITES}}
-    at = {(b, name): f"blocks.{b}.{site}" for b in positions for name, site in wanted.items()}
+    at = {(b, name): f"blocks.{b}.{site}" for b in positions for name, site in names.items()}
     taken: dict[int, Vectors] = {block: {} for block in positions}
     with trace(model, read=sorted({site for site in at.values() if site in known})) as traced:
         traced.run(list(ids), **skip_logits(model))
         for (block, name), site in at.items():
             taken[block][name] = traced[site][0, list(positions[block])] if site in known else None
     for block, here in taken.items():
-        gate, product = here["gate"], here["product"]
+        gate, product = here.get("gate"), here.get("product")
         if gate is not None and product is not None:
             try:
                 here["activation"] = mlp.activated(model.sites, block, gate, here["up"], product)
@@ -138,13 +147,13 @@ def vectors(model: Any, ids: Sequence[int], positions: Mapping[int, Sequence[int
     return taken
 
 
-def similarities(here: Vectors, reference: int) -> np.ndarray:
-    """float32 [position, quantity]: cosine with the reference's value of the same quantity."""
+def similarities(here: Vectors, reference: int, missing: Collection[str] = ()) -> np.ndarray:
+    """float32 [position, quantity]: cosine with the reference's value of the same quantity; NaN where it is missing."""
     columns = []
     for name in QUANTITIES:
         value = here["mlp_added" if name == DIRECTION else name]
         other = here["resid_post"] if name == DIRECTION else value
-        if value is None or other is None:
+        if value is None or other is None or name in missing:
             columns.append(np.full(len(columns[0]), np.nan, np.float32))
             continue
         unit, against = (torch.nn.functional.normalize(v.float(), dim=-1) for v in (value, other[reference]))

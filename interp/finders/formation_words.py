@@ -116,7 +116,8 @@ def caveats(findings: Findings, prompts: Sequence[Prompt], config: FormationConf
         for reason in sorted(reasons)
     ]
     for name, reason in findings.summary["lacks"].items():
-        said.append(f"No {MEANING[name]}: {reason}")
+        if name != "mlp_added":  # a post-norm is no loss
+            said.append(f"No {MEANING[name]}: {reason}")
     kinds = [findings.table["control"].eq(kind).sum() for kind in CONTROLS]
     if len(findings.table):
         said.append(

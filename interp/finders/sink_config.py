@@ -35,6 +35,7 @@ class SinksConfig:
     keep_arrays: int = 16  # prompts whose [layer, head, position] arrays are kept
     draw: int = 4  # prompts drawn in the report, with heatmaps and token strip
     heads_drawn: int = 4  # heads whose patterns the token strips carry
+    formation: bool = True  # say which block's MLP or attention formed the sinks (one more pass a prompt)
     controls: int = 2  # draws of matched ordinary positions in the causal check
     seed: int = 0  # of those draws and of the bootstrap
 

@@ -7,7 +7,8 @@ Gu et al. 2024 (arXiv 2410.10781) define how much attention a key receives and w
 1. Measure. One traced pass a prompt of T tokens, A[l,h,i,k] being the attention of query i on key k: alpha[l,h,k] =
    sum over i >= k of A[l,h,i,k] / (T - k); the length of every state H[l,k], the output of block l (never the
    final-normed copy); its cosine with the anchor's state. The anchor, the primary sink, is chosen by the rule from
-   what it receives and how long its states are: it need not be position 0.
+   what it receives and how long its states are: it need not be position 0. A second pass reads the blocks where its
+   sinks start, for the share of MLP and attention in what was added along their state (`formation_short`).
 2. Find.
    a. Apply the rule. It gives spans: the blocks that leave a token in a sink's state. A state that block l leaves is
       read by the attention of block l + 1, so a span of blocks s..e draws attention in blocks s+1..e+1.
@@ -33,7 +34,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from interp.finders import sink_check, sink_levels, sink_pictures, sink_rules, sink_words
+from interp.finders import formation_short, sink_check, sink_levels, sink_pictures, sink_rules, sink_words
 from interp.finders.base import ModelFacts, Unit
 from interp.finders.sink_config import COLUMNS, Measured, Sink, SinksConfig, reading_layers
 from interp.finders.sink_measure import RULES, measure, measured
@@ -42,13 +43,15 @@ from interp.registry import finder
 from probes.base import Prompt
 
 
-@finder("sinks", config=SinksConfig)
+@finder("sinks", config=SinksConfig, version="2")
 class Sinks:
     """The finder; see the module docstring and `interp.finders.base.Finder`."""
 
     def measure(self, model: Any, prompt: Prompt, config: SinksConfig) -> Unit:
-        """1. One traced pass."""
-        return measure(model, prompt, config)
+        """1. One traced pass; and another, at the blocks where sinks start, on what formed them."""
+        unit = measure(model, prompt, config)
+        unit.facts["formation"] = formation_short.formation(model, prompt, unit, config) if config.formation else []
+        return unit
 
     def find(
         self, prompts: Sequence[Prompt], units: Sequence[Unit], config: SinksConfig, facts: ModelFacts
@@ -93,11 +96,15 @@ class Sinks:
             "claims": {"secondary_levels": number},
             "bridged": sum(sink.bridged > 0 for sinks in found for sink in sinks),
             "heads_drawn": sink_pictures.heads_drawn(anchor_mass, secondary_mass, config.heads_drawn),
+            "formation": formation_short.groups([row for unit in units for row in unit.facts["formation"]]),
             "attention_path": sorted({unit.facts["attention_path"] for unit in units}),
             "prompts": [told(*each, config) for each in zip(prompts, units, taken, found, strict=True)],
         }
         findings = Findings("sinks", table, COLUMNS, "", arrays(taken[: config.keep_arrays]), summary)
-        findings.verdict = sink_words.verdict(findings, facts)
+        said = [sink_words.verdict(findings, facts), formation_short.sentence(summary["formation"])]
+        findings.verdict = " ".join(text for text in said if text)
+        if summary["formation"]:
+            findings.sheets.append(formation_short.sheet(summary["formation"]))
         findings.caveats = sink_words.caveats(findings, prompts, taken, config, facts)
         findings.heatmaps = sink_pictures.heatmaps(prompts, taken, anchor_mass, table, config)
         findings.strips = sink_pictures.strips(prompts, taken, found, config)

@@ -66,7 +66,7 @@ def activated(sites: SiteMap, layer: int, gate: Tensor, up: Tensor | None, post:
         for name in _ACTIVATIONS:
             function: Any = getattr(module, name, None)
             if callable(function):
-                found = function(gate)
+                found: Any = function(gate)
                 if _close(found * up, post):
                     return found
     raise SiteError(f"the activation function of {type(owner).__name__} in block {layer} was not recognised")

@@ -140,7 +140,7 @@ def extended(model: Any, prompt: Prompt, response: Sequence[int], stopped: str) 
         prompt,
         ids=(*prompt.ids, *response),
         tokens=(*prompt.tokens, *tokens),
-        text=text + written(model, response, tokens),
+        text=text + ("\n\n" if model.chat else "") + written(model, response, tokens),
         extra={**prompt.extra, **facts},
     )
 
@@ -157,16 +157,19 @@ def responses(prompts: Sequence[Prompt]) -> list[Prompt]:
     return [prompt for prompt in prompts if "generated" in prompt.extra]
 
 
-def caveat(prompts: Sequence[Prompt]) -> str:
-    """One sentence: how much of the prompts the model wrote, and where that begins."""
+def caveats(prompts: Sequence[Prompt], chat: bool) -> list[str]:
+    """How much of the prompts the model wrote, where that begins, and whether it was the model's turn."""
     ours = responses(prompts)
     made, asked = ([prompt.extra[name] for prompt in ours] for name in ("generated", "prompt_tokens"))
     which = "each prompt" if len(ours) == len(prompts) else f"{len(ours)} of {len(prompts)} prompts"
     ended = sum(prompt.extra["stopped"] == "eos" for prompt in ours)
-    return (
+    told = (
         f"{_range(made)} of {_range([len(prompt) for prompt in ours])} tokens of {which} are the model's own"
         f" continuation (greedy), from position {_range(asked)} on; it ended {ended} of {len(ours)} itself."
     )
+    cut = sum(prompt.truncated for prompt in ours) if chat else 0
+    mid_turn = [f"{cut} prompts were cut before the chat template's end: there the model went on with the user's turn."]
+    return [told, *(mid_turn if cut else [])]
 
 
 def _range(values: Sequence[int]) -> str:

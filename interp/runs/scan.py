@@ -14,7 +14,7 @@ from interp.findings import Findings
 from interp.runs import progress as reporting
 from interp.runs import provenance
 from interp.runs.archive import save_findings
-from interp.runs.generate import caveat, continued, responses, sheet
+from interp.runs.generate import caveats, continued, responses, sheet
 from interp.runs.lock import locked
 from interp.runs.places import runs_dir
 from interp.runs.plan import MAX_LENGTH, Plan, plan
@@ -245,7 +245,7 @@ def _add_caveats(findings: Findings, request: Request, attention_path: str) -> N
     if twins:
         findings.caveats.append(f"{twins} prompts repeat another one token for token and count again.")
     if responses(prompts):
-        findings.caveats.append(caveat(prompts))
+        findings.caveats += caveats(prompts, request.model.chat)
         findings.sheets.append(sheet(prompts))
     if attention_path != "streamed":
         findings.caveats.append(

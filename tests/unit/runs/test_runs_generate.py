@@ -265,3 +265,15 @@ def test_smollm2_writes_a_response_under_its_chat_template(smollm2: Model, tmp_p
     assert smollm2.tokenizer.convert_tokens_to_ids("<|im_end|>") in stops
     after = generate.extended(chat, before, response, "length")
     assert "4" in generate.written(chat, response, after.tokens[len(before) :])
+    assert after.text.startswith("What is 2 + 2?\n\n")
+
+
+def test_a_chat_prompt_that_was_cut_is_told() -> None:
+    extra = {"prompt_tokens": 3, "generated": 2, "stopped": "eos"}
+    whole, cut = (Prompt("x", "", (1, 2, 3, 4, 5), ("a",) * 5, truncated=t, extra=extra) for t in (False, True))
+    said = "2 of 5 tokens of each prompt are the model's own continuation (greedy), from position 3 on; it ended"
+    assert generate.caveats([whole, cut], chat=False) == [f"{said} 2 of 2 itself."]
+    turn = "1 prompts were cut before the chat template's end: there the model went on with the user's turn."
+    assert generate.caveats([whole, cut], chat=True) == [f"{said} 2 of 2 itself.", turn]
+    other = Prompt("y", "", (1, 2), ("a", "b"))
+    assert "of 1 of 2 prompts are" in generate.caveats([whole, other], chat=True)[0]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from interp.ablation.calls import ablate
+    from interp.comparison.compare import compare
     from interp.errors import InterpError, LoadError, SelfCheckError, SiteError, TraceError, UsageError
     from interp.findings import Findings
     from interp.models.load import load
@@ -29,6 +30,7 @@ _WHERE = {
     "scan": "interp.runs.scan",
     "ablate": "interp.ablation.calls",
     "open_run": "interp.runs.result",
+    "compare": "interp.comparison.compare",
     "reproduce": "interp.papers.run",
     "Model": "interp.models.model",
     "ScanResult": "interp.runs.result",
@@ -48,6 +50,7 @@ __all__ = [
     "scan",
     "ablate",
     "open_run",
+    "compare",
     "reproduce",
     "trace",
     "received",

@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 from interp.cli import options
 from interp.cli.ablate import ablate
+from interp.cli.compare import compare
 from interp.cli.get import get
 from interp.cli.ls import ls
 from interp.cli.reproduce import reproduce
@@ -53,6 +54,7 @@ app.command("reproduce")(reproduce)
 app.command("ls")(ls)
 app.command("show")(show)
 app.command("report")(report)
+app.command("compare")(compare)
 app.command("get")(get)
 
 

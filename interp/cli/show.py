@@ -10,7 +10,7 @@ import typer
 from interp.cli import options
 
 
-def _folder(run: Path) -> Path:
+def folder_of(run: Path) -> Path:
     """`run` itself, or the run of that name where runs go."""
     from interp.runs.places import runs_dir
 
@@ -24,7 +24,7 @@ def show(run: options.RunPath, json: options.Json = False, debug: options.Debug 
     from interp.runs.result import finished_record, open_run
     from interp.runs.store import RunFolder, plain
 
-    folder = _folder(run)
+    folder = folder_of(run)
     result = open_run(folder)
     if json:
         record = finished_record(RunFolder(folder))
@@ -45,4 +45,4 @@ def report(
     from interp.runs.result import open_run
     from interp.text import printable
 
-    typer.echo(printable(str(open_run(_folder(run)).report(out))))
+    typer.echo(printable(str(open_run(folder_of(run)).report(out))))

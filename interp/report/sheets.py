@@ -11,6 +11,7 @@ from interp.report.text import clean, h, label, number
 
 ROWS = 2_000  # of one sheet in the page
 CELLS = 100_000  # of all sheets together
+WORDY = 60  # letters from which a cell may break into lines
 STATIC_ROWS = 50  # of one sheet in HTML; the scripts show more on demand
 
 
@@ -60,7 +61,7 @@ def _sheet(i: int, sheet: Sheet, rows: Sequence[tuple[Any, ...]]) -> str:
     body = "".join(
         "<tr>"
         + "".join(
-            f"<td{_class(number)}><bdi>{h(cell(column.name, value))}</bdi></td>"
+            _td(cell(column.name, value), number)
             for column, number, value in zip(sheet.columns, numeric, row, strict=True)
         )
         + "</tr>"
@@ -93,6 +94,11 @@ def cell(column: str, value: Any) -> str:
 def _numeric(rows: Sequence[tuple[Any, ...]], column: int) -> bool:
     given = [row[column] for row in rows if row[column] is not None]
     return bool(given) and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in given)
+
+
+def _td(text: str, numeric: bool) -> str:
+    kind = "num" if numeric else "wordy" if len(text) > WORDY else ""
+    return (f'<td class="{kind}">' if kind else "<td>") + f"<bdi>{h(text)}</bdi></td>"
 
 
 def _class(numeric: bool) -> str:

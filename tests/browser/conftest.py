@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from interp.comparison.compare import compare
 from interp.report.build import build_report
-from tests import sample_findings
+from tests import sample_findings, sample_runs
 
 FLAGS = (
     "--no-sandbox",
@@ -45,7 +46,8 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="package")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Pages on disk: ``plain`` (30 layers x 9 heads, 8 prompts of 512 tokens), ``small``, ``hostile``, ``empty``."""
+    """Pages on disk: ``plain`` (30 layers x 9 heads, 8 prompts of 512 tokens), ``small``, ``hostile``, ``empty``,
+    ``compare``."""
     folder = tmp_path_factory.mktemp("reports")
     made = {
         "plain": sample_findings.sample(),
@@ -57,6 +59,11 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for name, parts in made.items():
         paths[name] = folder / f"{name}.html"
         paths[name].write_text(build_report(*parts), encoding="utf-8", newline="\n")
+    runs = [
+        sample_runs.save(folder / "a", "small"),
+        sample_runs.save(folder / "b", "<b>large</b>", layers=48, hostile=True),
+    ]
+    paths["compare"] = compare(runs).report(folder / "compare.html")
     return paths
 
 

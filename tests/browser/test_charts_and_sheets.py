@@ -175,3 +175,18 @@ def test_without_scripts_the_numbers_are_there(browser: Any, reports: dict[str, 
 def test_a_narrow_screen_scrolls_down_only(opened: Opened, name: str) -> None:
     page = opened(name, viewport={"width": 400, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_a_comparison_is_a_page_like_any_other(opened: Opened) -> None:
+    page = opened("compare")
+    assert page.locator("h1").inner_text() == "2 runs of 'sinks' side by side: small and <b>large</b>."
+    assert page.locator("#table-table tbody tr").count() == 2
+    titles = page.locator("#charts h3").all_inner_texts()
+    assert titles[0].startswith("Does it matter to the model") and "Levels of all sinks, by depth" in titles
+    assert page.locator("#chart-0-plot .xtick text").all_text_contents() == ["small", "<b>large</b>"]
+    assert page.locator("#sheets h3").first.inner_text() == "Levels side by side"
+    point_at(page, "chart-2-plot", 2 / 30, 7 / 30)
+    page.locator("#chart-2-plot .hovertext").wait_for()
+    assert "starts in layer 2, lasts 7" in (page.locator("#chart-2-plot .hovertext").text_content() or "")
+    assert page.evaluate("window.__pwned") is None
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -137,5 +137,5 @@ function nameTicks(chart, width) {
   if (!count) return {};
   const by = Math.max(1, Math.ceil((count * 18) / Math.max(width - 90, 100)));
   const kept = [...Array(count).keys()].filter((k) => k % by === 0);
-  return { tickmode: "array", tickvals: kept, ticktext: kept.map((k) => plotText(short(chart.xNames[k], 22))) };
+  return { range: [-0.5, count - 0.5], tickmode: "array", tickvals: kept, ticktext: kept.map((k) => plotText(short(chart.xNames[k], 22))) };
 }

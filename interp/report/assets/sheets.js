@@ -9,6 +9,11 @@ function sheetCell(column, value) {
   return column.name.startsWith("token") ? label(value) : shown(value);
 }
 
+function sheetTd(column, value) {
+  const text = sheetCell(column, value);
+  return el("td", { className: column.number ? "num" : text.length > WORDY ? "wordy" : "" }, el("bdi", { textContent: text }));
+}
+
 function startSheets() {
   DATA.sheets.forEach((sheet, i) => {
     const holder = $(`sheet-${i}`);
@@ -41,7 +46,7 @@ function sortSheet(view, k) {
 function drawSheet({ sheet, holder, rows, limit, column, down }) {
   [...holder.querySelector("thead tr").cells].forEach((th, k) => th.setAttribute("aria-sort", k !== column ? "none" : down ? "descending" : "ascending"));
   holder.querySelector("tbody").replaceChildren(...rows.slice(0, limit).map((row) =>
-    el("tr", {}, row.map((value, k) => el("td", { className: sheet.columns[k].number ? "num" : "" }, el("bdi", { textContent: sheetCell(sheet.columns[k], value) }))))));
+    el("tr", {}, row.map((value, k) => sheetTd(sheet.columns[k], value)))));
   const shownNow = Math.min(limit, rows.length);
   holder.querySelector(".count").textContent = shownNow < sheet.total ? `The first ${shownNow.toLocaleString("en")} of ${plural(sheet.total, "row")}${rows.length < sheet.total ? `; this page holds ${rows.length.toLocaleString("en")}` : ""}.` : "";
   const more = holder.querySelector(".more");

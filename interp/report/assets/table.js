@@ -13,6 +13,8 @@ const cellText = (column, value) => {
   return column.name.startsWith("token") ? label(value) : shown(value);
 };
 
+const tableTd = (column, text) => el("td", { className: column.number ? "num" : text.length > WORDY ? "wordy" : "" }, el("bdi", { textContent: text }));
+
 function rowPrompt(i) {
   const prompt = columnOf("prompt");
   if (!prompt || prompt[i] === null) return null;
@@ -63,7 +65,7 @@ function term(text) {
   return (i) => TABLE.columns.some((c, k) => TABLE.data[k][i] !== null && (cellText(c, TABLE.data[k][i]).toLowerCase().includes(needle) || String(TABLE.data[k][i]).toLowerCase().includes(needle)));
 }
 
-const facets = () => TABLE.columns.filter((c, k) => !c.number && c.name !== "token" && new Set(TABLE.data[k]).size <= 16 && new Set(TABLE.data[k]).size > 1);
+const facets = () => TABLE.columns.filter((c, k) => !c.number && c.name !== "token" && new Set(TABLE.data[k]).size <= 16 && new Set(TABLE.data[k]).size > 1 && TABLE.data[k].every((v) => v === null || v.length <= WORDY));
 
 function shownRows() {
   const tests = (STATE.filter ?? "").split(/\s+/).filter(Boolean).map(term);
@@ -141,7 +143,7 @@ function drawTable() {
     th.setAttribute("aria-sort", on ? (direction === "desc" ? "descending" : "ascending") : "none");
   });
   $("table-table").tBodies[0].replaceChildren(...rows.slice(0, TABLE.limit).map((i, n) => {
-    const tr = el("tr", { tabIndex: n ? -1 : 0 }, TABLE.columns.map((column, k) => el("td", { className: column.number ? "num" : "" }, el("bdi", { textContent: cellText(column, TABLE.data[k][i]) }))));
+    const tr = el("tr", { tabIndex: n ? -1 : 0 }, TABLE.columns.map((column, k) => tableTd(column, cellText(column, TABLE.data[k][i]))));
     tr.dataset.row = i;
     return tr;
   }));

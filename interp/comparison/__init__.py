@@ -1,0 +1,1 @@
+"""Several finished runs of one finder on one page."""

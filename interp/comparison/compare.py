@@ -1,0 +1,139 @@
+"""`interp.compare`: several finished runs of one finder, side by side.
+
+The comparison is itself a `Findings`, so the page, the notebook view and the figures are those of any other finding.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from interp.errors import UsageError
+from interp.text import printable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from interp.comparison.facts import Compared
+    from interp.findings import Findings
+
+LONGEST_NAME = 40  # of a run, in legends and tables
+LEAST = 2
+
+
+@dataclass(eq=False)
+class Comparison:
+    """Runs side by side.
+
+    Attributes:
+        findings: one row a run in the table, then charts and further tables.
+        provenance: that of every run, by its name here.
+    """
+
+    findings: Findings
+    provenance: dict[str, Any]
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row a run; the columns are explained in ``findings.columns``."""
+        return self.findings.table
+
+    @property
+    def verdict(self) -> str:
+        return self.findings.verdict
+
+    def figure(self, name: str | None = None) -> Any:
+        """A plotly figure of the comparison: a chart by its name, or the first."""
+        from interp.report.figures import figure
+
+        return figure(self.findings, name)
+
+    def html(self) -> str:
+        """The page: one offline HTML file."""
+        from interp.report.build import build_report
+
+        return build_report(self.findings, self.provenance, [])
+
+    def report(self, path: str | os.PathLike[str]) -> Path:
+        """Write the page to `path` and return where it is.
+
+        Raises:
+            UsageError: `path` is a folder.
+            RunFolderError: it cannot be written.
+        """
+        from interp.runs.store import write_atomically
+
+        target = Path(path)
+        if target.is_dir():
+            raise UsageError(f"{target} is a folder; name a file for the page, such as {target / 'compare.html'}")
+        write_atomically(target, self.html().encode("utf-8", "replace"))
+        return target
+
+    def _repr_html_(self) -> str:
+        from interp.report.repr import findings_html
+
+        return findings_html(self.findings, self.provenance)
+
+    def __repr__(self) -> str:
+        return f"<Comparison {self.verdict!r}>"
+
+
+def compare(runs: Sequence[str | os.PathLike[str]]) -> Comparison:
+    """Put finished runs of one finder side by side.
+
+    Args:
+        runs: two or more run folders, in the order in which they are to be shown.
+
+    Raises:
+        UsageError: fewer than two, one named twice, one that is no finished run, or runs of different finders; names
+            which.
+    """
+    from interp.comparison.build import side_by_side
+
+    if isinstance(runs, str | os.PathLike):
+        raise UsageError(f"compare({str(runs)!r}): expected a list of run folders")
+    folders = [Path(run) for run in runs]
+    if len(folders) < LEAST:
+        raise UsageError(f"a comparison needs two runs or more, got {len(folders)}: {_listed(folders) or 'none'}")
+    twice = [folder for folder, times in Counter(folder.resolve() for folder in folders).items() if times > 1]
+    if twice:
+        raise UsageError(f"named twice, and would be compared with itself: {_listed(twice)}")
+    opened = [_open(folder) for folder in folders]
+    finders = {folder: result.findings.finder for folder, result in zip(folders, opened, strict=True)}
+    if len(set(finders.values())) > 1:
+        told = ", ".join(f"{folder} holds {finder!r}" for folder, finder in finders.items())
+        raise UsageError(f"only runs of one finder can be compared: {told}")
+    return Comparison(*side_by_side(_named(folders, opened)))
+
+
+def _open(folder: Path) -> Any:
+    """A finished run; `UsageError` naming the folder for anything else."""
+    from interp.runs.result import open_run
+    from interp.runs.store import RunFolderError
+
+    try:
+        return open_run(folder)
+    except RunFolderError as error:
+        raise UsageError(f"cannot compare {folder}: {error}") from error
+
+
+def _listed(folders: Sequence[Path]) -> str:
+    return ", ".join(map(str, folders))
+
+
+def _named(folders: Sequence[Path], opened: Sequence[Any]) -> list[Compared]:
+    """Each run under its model's name, with the folder's added where two runs share a model, and a number where that
+    does not tell them apart."""
+    from interp.comparison.facts import Compared, model_of
+
+    models = [printable(str(model_of(result).get("name") or "unnamed model"), LONGEST_NAME) for result in opened]
+    shared = Counter(models)
+    names: list[str] = []
+    for folder, model in zip(folders, models, strict=True):
+        name = model if shared[model] == 1 else f"{model} ({printable(folder.resolve().name, LONGEST_NAME)})"
+        names.append(name if name not in names else f"{name} {len(names) + 1}")
+    return [Compared(*each) for each in zip(names, folders, opened, strict=True)]

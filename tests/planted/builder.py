@@ -138,8 +138,12 @@ def _fill_with_noise(block: Block, rng: torch.Generator) -> None:
 
 
 def _attend_to_sinks(block: Block, planting: Planting) -> None:
-    attended = [planting.flag(decoy) for decoy in planting.decoys if decoy.kind == "attended"]
-    for weight, read in ((block.query, direction(BIAS)), (block.key, sum(attended, direction(SINK)))):
+    keys = direction(SINK)
+    for decoy in planting.decoys:
+        flag = planting.flag(decoy)
+        shut = -1.5 * decoy.length / FLAG * flag  # outweighs what its state has along `SINK`
+        keys += {"short": 1.5 * flag, "aside": decoy.axis, "ignored": shut}[decoy.kind]
+    for weight, read in ((block.query, direction(BIAS)), (block.key, keys)):
         rows = weight.view(-1, HEAD_WIDTH, WIDTH)
         rows[:, SLOWEST] = SCORE * read
     for norm in (block.query_norm, block.key_norm):

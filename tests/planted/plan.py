@@ -12,8 +12,9 @@ where a family keeps its weights.
 3. In all blocks queries read `BIAS` and keys read `SINK`, through the slowest rotary pair, so that all heads attend
    to sinks.
 4. All other weights are noise that neither reads nor writes these dimensions, so nothing else can become a sink.
-5. Decoys have half of what makes a sink: one is as long, in a direction no key reads; keys read the flag of another, so
-   that it draws attention, and its state stays short.
+5. Decoys lack one of the three things that make a sink. Keys read the flag of one, so that it draws attention, and its
+   state stays "short". One is long and read by keys, but points "aside". One is long in `SINK`, but its flag shuts the
+   keys: it is "ignored".
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ UNRANKED = 31
 """The finder ranks no later keys than the 32nd last (with the default settings)."""
 
 BIAS, SINK, ASIDE, DUMP = 0, 1, 2, 3
-"""Directions; a long decoy lies along `ASIDE`, and what is written to `DUMP` the post-norm families lose."""
+"""Directions; a decoy points along `ASIDE`, and what is written to `DUMP` the post-norm families lose."""
 FIRST_FLAG = 4
-RESERVED = 2 * (FIRST_FLAG + 9)
+RESERVED = 2 * (FIRST_FLAG + 10)
 """The first so many dimensions of the residual stream belong to the plan."""
 
 
@@ -49,7 +50,7 @@ class Planted:
     """A token that is a sink in the states after blocks `start` to `start + lifetime - 1`.
 
     Attributes:
-        kind: as the finder has it; of a decoy "long" or "attended".
+        kind: as the finder has it; of a decoy "short", "aside" or "ignored".
         length: how far its state then lies along `SINK`.
         fade: every block after `start` takes so much away; the lifetime is then `lifetime_of(length, fade)`.
     """
@@ -65,7 +66,7 @@ class Planted:
     @property
     def axis(self) -> Tensor:
         """The direction [WIDTH] its state is long in."""
-        return direction(ASIDE if self.kind == "long" else SINK)
+        return direction(ASIDE if self.kind == "aside" else SINK)
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Planting:
     @property
     def writing(self) -> tuple[Planted, ...]:
         """Those that become long."""
-        return tuple(planted for planted in self.all if planted.kind != "attended")
+        return tuple(planted for planted in self.all if planted.kind != "short")
 
     @property
     def truth(self) -> list[tuple[int, int, str, int, int]]:
@@ -139,8 +140,8 @@ def lifetime_of(length: float, fade: float) -> int:
 
 
 def random_planting(seed: int) -> Planting:
-    """An anchor, one to four secondaries, sometimes a transient sink and a second primary, and two decoys, all drawn
-    from `seed`."""
+    """An anchor, one to four secondaries, sometimes a transient sink and a second primary, and a decoy of each kind,
+    all drawn from `seed`."""
     rng = np.random.default_rng(seed)
     tokens = int(rng.integers(64, 97))
     first = 0 if rng.random() < 0.5 else int(rng.integers(1, 11))
@@ -154,14 +155,15 @@ def random_planting(seed: int) -> Planting:
         lives.append(("transient", begins, int(rng.integers(begins + 2, stop - 1))))
     if rng.random() < 0.3:
         lives.append(("primary", start, stop))
-    lives += [("long", start, stop), ("attended", 0, 0)]
+    lives += [("short", 0, 0), ("aside", start + 1, stop - 2), ("ignored", start, stop)]
     places = [first, *rng.choice(np.arange(first + 1, tokens - UNRANKED), len(lives) - 1, replace=False)]
     ids = rng.choice(VOCABULARY, len(lives), replace=False)
+    lengths = [*rng.uniform(100, 400, len(lives) - 1), 80.0]
     made = tuple(
-        Planted(int(token), int(place), kind, begins, ends - begins, float(rng.uniform(100, 400)))
-        for token, place, (kind, begins, ends) in zip(ids, places, lives, strict=True)
+        Planted(int(token), int(place), kind, begins, ends - begins, float(length))
+        for token, place, length, (kind, begins, ends) in zip(ids, places, lengths, lives, strict=True)
     )
-    return Planting(made[:-2], made[-2:], tokens)
+    return Planting(made[:-3], made[-3:], tokens)
 
 
 def deep_planting(seed: int, layers: int) -> Planting:

@@ -45,26 +45,29 @@ def test_plantings_differ_in_everything_that_is_drawn() -> None:
 
 
 @pytest.mark.parametrize("arch", FAMILIES)
-def test_decoys_have_half_of_what_makes_a_sink(arch: str) -> None:
-    """The long one is longer than the sink rule asks, the attended one draws more than it asks: each alone."""
+def test_each_decoy_lacks_one_thing(arch: str) -> None:
+    """Long, attended, aligned with the anchor: each has two of them, far beyond or far short of what the rule asks."""
     planting = PLANTINGS[0]
-    long, attended = planting.decoys
-    ids = planting.prompt(100)
     model = plant(arch, 0, planting)
-    measured = found_sinks(load(model, check=False), as_prompt(ids), CONFIG).measured
+    measured = found_sinks(load(model, check=False), as_prompt(planting.prompt(100)), CONFIG).measured
     times = measured.norm / np.median(measured.norm, axis=1, keepdims=True)
     mass = measured.received.mean(axis=1)
-    life = slice(long.start, long.start + long.lifetime)
-    assert times[life, long.position].min() > 5 * CONFIG.norm
-    assert mass[:, long.position].max() < CONFIG.floor * 2
-    assert mass[:, attended.position].min() > CONFIG.floor
-    assert times[:, attended.position].max() < CONFIG.norm
+    anchor, aside = planting.sinks[0], planting.decoys[1]
+    life = list(range(aside.start, aside.start + aside.lifetime))
+    assert anchor.start <= life[0] and life[-1] < anchor.start + anchor.lifetime
+    for decoy in planting.decoys:
+        at, lacks = decoy.position, decoy.kind
+        assert (times[life, at] > 5 * CONFIG.norm).all() == (lacks != "short")
+        assert (mass[[layer + 1 for layer in life], at] > 2 * CONFIG.floor).all() == (lacks != "ignored")
+        assert (measured.cosine[life, at] > 0.99).all() == (lacks == "ignored")
+    short, ignored = planting.decoys[0].position, planting.decoys[2].position
+    assert times[:, short].max() < CONFIG.norm and mass[1:, ignored].max() < CONFIG.floor
+    assert measured.cosine[life, aside.position].max() < CONFIG.cosine / 2
 
 
 @pytest.mark.parametrize("arch", FAMILIES)
 def test_none_in_the_same_weights_shuffled(arch: str) -> None:
     for number, planting in enumerate(PLANTINGS[:6]):
         model = shuffled(plant(arch, number, planting), seed=number)
-        ids = planting.prompt(100 + number)
-        found = found_sinks(load(model, check=False), as_prompt(ids), CONFIG)
+        found = found_sinks(load(model, check=False), as_prompt(planting.prompt(100 + number)), CONFIG)
         assert found.sinks == () and found.anchor is None, (number, planting)

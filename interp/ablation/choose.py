@@ -59,13 +59,15 @@ def corrected(p_values: Sequence[float], how: str) -> np.ndarray:
 class Trial:
     """One candidate on the training prompts; None where there are none.
 
-    `p` is the uncorrected p value; `counts` says that its interval lies wholly on the side aimed at.
+    `p` is the uncorrected p value; `usable`: there are enough prompts to choose by; `counts`: and its interval lies
+    wholly on the side aimed at.
     """
 
     effect: float | None = None
     low: float | None = None
     high: float | None = None
     p: float | None = None
+    usable: bool = False
     counts: bool = False
 
 
@@ -76,12 +78,19 @@ def trial(effects: np.ndarray, config: AblationConfig) -> Trial:
     told = bootstrap_mean(effects, seed=config.seed)
     beyond = told.high < 0 if config.helps else told.low > 0
     p = sign_flip(effects, config.helps, config.seed)
-    return Trial(told.mean, told.low, told.high, p, beyond and len(effects) >= MIN_TRAIN)
+    usable = len(effects) >= MIN_TRAIN
+    return Trial(told.mean, told.low, told.high, p, usable, usable and beyond)
 
 
 def chosen(trials: Sequence[Trial], config: AblationConfig) -> list[int]:
-    """Indices of the candidates that count, the best `select` of them, in their own order."""
-    worth = {i: one.effect for i, one in enumerate(trials) if one.counts and one.effect is not None}
+    """Indices of the candidates that count, in their own order; with `select`, of the best so many whose mean is on the
+    side aimed at, whatever their interval."""
+    toward = -1 if config.helps else 1
+    worth = {
+        i: one.effect
+        for i, one in enumerate(trials)
+        if one.effect is not None and (one.counts if config.select is None else one.usable and toward * one.effect > 0)
+    }
     best = sorted(worth, key=lambda i: worth[i] if config.helps else -worth[i])
     return sorted(best[: config.select])
 

@@ -20,7 +20,7 @@ class AblationConfig:
 
     how: Literal["act", "remove-sinks", "uniform", "streaming", "cut", "zero", "mean"] = "act"
     heads: tuple[str, ...] = ()  # layer.head or layer.* (a whole layer); none = choose among candidates
-    select: int | None = None  # at most so many are chosen; none = all that qualify
+    select: int | None = None  # the best so many; none = all whose interval lies on the side aimed at
     by: Literal["head", "layer"] = "head"  # what a candidate is: one head, or all heads of a layer
     candidates: int = 16  # those the edit changes most on a calibration text are tried; 0 = all
     aim: Literal["auto", "help", "hurt"] = "auto"  # auto: zero, mean and cut look for heads that matter (hurt)

@@ -6,9 +6,9 @@ siblings, StreamingLLM's window (Xiao et al. 2023, arXiv 2309.17453), and plain 
 1. Measure. On a calibration text, the same for every run, note how much the edit would change each head; the heads it
    changes most are the candidates. For every prompt, the metric untouched and under the edit of each candidate alone.
 2. Find. Split the prompts, seeded, into a training and a held-out half. A candidate counts when its change on the
-   training half lies on the side aimed at by its whole 95 % bootstrap interval; the best `select` of those are chosen.
-   (p values of a sign-flip test, corrected for the number of candidates, are given beside.) Heads that were named are
-   taken as they are, and every prompt is held out.
+   training half lies on the side aimed at by its whole 95 % bootstrap interval; with `select`, the best so many by
+   their mean are taken instead, whatever their intervals. (p values of a sign-flip test, corrected for the number of
+   candidates, are given beside.) Heads that were named are taken as they are, and every prompt is held out.
 3. Check. On each held-out prompt, the metric under the edit of all chosen heads together, and of as many random heads
    of the same layers.
 4. Conclude. The figure reported is the held-out one. It is verified when it differs from the random heads' in the

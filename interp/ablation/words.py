@@ -47,12 +47,14 @@ def found(findings: Findings, config: AblationConfig, facts: ModelFacts) -> str:
             f"{count(len(summary['train']), 'training prompt')} cannot choose (at least {MIN_TRAIN} are needed)."
         )
     side = "lowers" if config.helps else "raises"
-    chosen = summary["selected"]
-    which = f"{len(chosen)} of them ({listed(chosen)})" if chosen else "none of them"
-    return (
-        f"{told} was tried on {count(len(findings.table), what)} of {facts.name}; by the "
-        f"{count(len(summary['train']), 'training prompt')} it {side} the loss in {which}."
-    )
+    chosen, trained = summary["selected"], count(len(summary["train"]), "training prompt")
+    tried = f"{told} was tried on {count(len(findings.table), what)} of {facts.name}"
+    if config.select is None:
+        which = f"{len(chosen)} of them ({listed(chosen)})" if chosen else "none of them"
+        return f"{tried}; by an interval over {trained} it {side} the loss in {which}."
+    if not chosen:
+        return f"{tried}; on {trained} it {side} the loss in none of them."
+    return f"{tried}; on {trained} it {side} the loss most in {listed(chosen)}, chosen by their means alone."
 
 
 def verdict(findings: Findings, config: AblationConfig) -> str:

@@ -35,7 +35,9 @@ def ablate(
     heads: Annotated[
         str | None, typer.Option(metavar="L.H,...", help="These heads (3.1,5.*); default: chosen by what they do.")
     ] = None,
-    select: Annotated[int | None, typer.Option(help="Choose at most so many; default: all that qualify.")] = None,
+    select: Annotated[
+        int | None, typer.Option(help="Choose the best so many; default: all whose interval says so.")
+    ] = None,
     candidates: Annotated[
         int | None, typer.Option(help="Try so many heads, those the edit changes most; 0 = all. Default: 16.")
     ] = None,
@@ -47,6 +49,7 @@ def ablate(
     probe: options.Probe = None,
     max_length: options.MaxLength = 512,
     limit: options.Limit = None,
+    generate: options.Generate = None,
     out: options.Out = None,
     set_: options.Set = None,
     seed: options.Seed = 0,
@@ -83,6 +86,7 @@ def ablate(
         probe=probe,
         max_length=max_length,
         limit=limit,
+        generate=generate,
         out=out,
         set_=[*(set_ or []), *(f"{name}={value}" for name, value in given.items() if value is not None)],
         seed=seed,

@@ -43,11 +43,11 @@ def verdict(findings: Findings, facts: ModelFacts, config: MassiveConfig) -> str
     """How many prompts have massive activations, in which dimensions, where, and the largest ratio seen."""
     table, prompts = findings.table, findings.summary["prompts"]
     name = printable(facts.name, LONGEST_NAME)
-    ratio, told = max((one["largest"][4], one) for one in prompts) if prompts else (0.0, None)
+    told = max(prompts, key=lambda one: one["largest"][4], default=None)
     criterion = f"(|x| > {config.size:g} and at least {config.ratio:g} times the median)"
     largest = ""
     if told is not None:
-        layer, position, dim, value, _ = told["largest"]
+        layer, position, dim, value, ratio = told["largest"]
         largest = (
             f" The largest is {value:.4g}, {ratio:.4g} times the median: block {layer}, position {position}, dimension "
             f"{dim}."

@@ -2,6 +2,7 @@
 
 const LINE_DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"];
 const MARK_LETTERS = 24; // of a mark's text beside its line; hovering tells all
+const NAME_LETTERS = 26; // of a name on an axis
 const short = (text, most) => (text.length > most ? text.slice(0, most - 1) + "…" : text);
 
 function startCharts() {
@@ -50,10 +51,12 @@ function chartParts(chart, width) {
   const names = chart.series.map((s) => short(s.name, 40).length * 7 + 46);
   const lines = several ? Math.ceil(names.reduce((a, b) => a + b, 0) / Math.max(width - 80, 200)) : 0;
   const zone = marks.length ? 12 + 6 * Math.min(MARK_LETTERS, Math.max(...marks.map(([, text]) => text.length))) : 0; // above the data, for texts
+  const ticks = nameTicks(chart, width);
+  const slanting = ticks.tickangle ? 4.5 * Math.max(...chart.xNames.map((name) => Math.min(name.length, NAME_LETTERS))) : 0; // below the data
   return [traces, {
-    height: 330 + 22 * lines + zone, shapes, annotations: markTexts(chart, marks, width), barmode: "group", hovermode: "closest",
+    height: 330 + 22 * lines + zone + slanting, shapes, annotations: markTexts(chart, marks, width), barmode: "group", hovermode: "closest",
     showlegend: several, legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" }, margin: { l: 64, r: 12, t: several ? 20 + 22 * lines : 12, b: 52 },
-    xaxis: { title: titled(plotText(short(chart.xLabel, Math.floor(width / 9)))), automargin: true, ...scaling(chart.logX, flat.map(([x]) => x)), ...nameTicks(chart, width) },
+    xaxis: { title: titled(plotText(short(chart.xLabel, Math.floor(width / 9)))), automargin: true, ...scaling(chart.logX, flat.map(([x]) => x)), ...ticks },
     yaxis: { title: titled(plotText(short(chart.yLabel, 40))), automargin: true, domain: [0, 1 - zone / (265 + zone)], ...scaling(chart.logY, flat.map(([, y]) => y)) },
   }];
 }
@@ -137,5 +140,14 @@ function nameTicks(chart, width) {
   if (!count) return {};
   const by = Math.max(1, Math.ceil((count * 18) / Math.max(width - 90, 100)));
   const kept = [...Array(count).keys()].filter((k) => k % by === 0);
-  return { range: [-0.5, count - 0.5], tickmode: "array", tickvals: kept, ticktext: kept.map((k) => plotText(short(chart.xNames[k], 22))) };
+  const named = namesAt(kept, kept.map((k) => chart.xNames[k]), count, width);
+  return { range: [-0.5, count - 0.5], ...named };
+}
+
+// Ticks with names: level where they fit beside each other, else slanting to the lower left.
+function namesAt(tickvals, names, count, width) {
+  const cut = names.map((name) => short(name, NAME_LETTERS));
+  const room = (width - 90) / count;
+  const slant = cut.some((name) => name.length * 7 + 8 > room * (count / cut.length));
+  return { tickmode: "array", tickvals, ticktext: cut.map(plotText), tickangle: slant ? -40 : 0, ticklabeloverflow: "allow" };
 }

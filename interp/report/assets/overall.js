@@ -22,10 +22,10 @@ function startOverall() {
       const trace = heatTrace(map, (r, c, v) => `${plotText(map.rowLabel)} ${r} · ${plotText(map.columnLabel)} ${plotText(name(c))}<br>${plotText(map.valueLabel)}: ${num(v)}`);
       trace.xgap = trace.ygap = rows * columns <= 1200 ? 1 : 0;
       const ticks = steps(columns, Math.max(4, Math.floor((width - 130) / (map.columns === null ? 28 : 18))));
-      if (map.columns !== null) ticks.ticktext = ticks.tickvals.map((c) => plotText(short(name(c), 22)));
+      if (map.columns !== null) Object.assign(ticks, namesAt(ticks.tickvals, ticks.tickvals.map(name), columns, width - 60));
       else if (map.pool > 1) ticks.ticktext = ticks.tickvals.map((c) => name(c));
       return [[trace], {
-        height: Math.min(720, Math.max(280, 130 + rows * 11)), plot_bgcolor: theme().line, // what is blank is grey: neither end of the scale
+        height: Math.min(720, Math.max(280, 130 + rows * 11)) + (ticks.tickangle ? 80 : 0), plot_bgcolor: theme().line, // what is blank is grey: neither end of the scale
         xaxis: { title: titled(plotText(map.columnLabel)), showgrid: false, range: [-0.5, columns - 0.5], automargin: true, ...ticks },
         yaxis: { title: titled(plotText(map.rowLabel)), showgrid: false, range: [-0.5, rows - 0.5], ...steps(rows, 20) },
       }];

@@ -81,14 +81,21 @@ def swept(spans: Sequence[Mapping[str, Any]], config: NormLawConfig) -> dict[str
     position 3; one that two spans share a forming MLP at is taken once. Of the anchor's spans it is the longest.
     """
     places = [i for i, span in enumerate(spans) if span["group"] != "anchor" and span["position"] >= FIRST]
-    chosen = [i for i in places if spans[i]["group"] == "secondary" and "secondary" in config.kinds]
+    chosen = once(spans, [i for i in places if spans[i]["group"] == "secondary" and "secondary" in config.kinds])
     if len(chosen) < config.few and "other" in config.kinds:
-        chosen += [i for i in places if spans[i]["group"] == "other"]
-    by_place = {(spans[i]["position"], spans[i]["forming_layer"]): i for i in sorted(chosen, reverse=True)}
-    sweeps = {"tokens": sorted(by_place.values())} if by_place else {}
+        chosen = once(spans, [*chosen, *(i for i in places if spans[i]["group"] == "other")])
+    sweeps = {"tokens": sorted(chosen)} if chosen else {}
     if "anchor" in config.kinds and (main := longest(spans)) is not None:
         sweeps["anchor"] = [main]
     return sweeps
+
+
+def once(spans: Sequence[Mapping[str, Any]], indices: Sequence[int]) -> list[int]:
+    """Without the spans whose position and forming MLP an earlier one of `indices` has."""
+    taken: dict[tuple[int, int], int] = {}
+    for i in indices:
+        taken.setdefault((spans[i]["position"], spans[i]["forming_layer"]), i)
+    return list(taken.values())
 
 
 def longest(spans: Sequence[Mapping[str, Any]]) -> int | None:

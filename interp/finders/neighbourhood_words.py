@@ -26,7 +26,7 @@ def verdict(findings: Findings, facts: ModelFacts) -> str:
     claims = findings.summary["claims"]
     name = printable(facts.name, LONGEST_NAME)
     told = findings.summary["prompts"]
-    having = claims["neighbourhood.norm_peak"]["n"]
+    having = sum(one["anchor"] is not None for one in told)
     absorbed = claims["neighbourhood.absorbed"]["mean"]
     learned = f" Learned sink logits take {100 * absorbed:.1f} % of the attention." if absorbed > ABSORBED else ""
     if not having:
@@ -37,13 +37,16 @@ def verdict(findings: Findings, facts: ModelFacts) -> str:
             f"by block.{learned}"
         )
     peak, value = claims["neighbourhood.norm_peak"]["mean"], claims["neighbourhood.value"]["mean"]
+    grows = (
+        "cannot be compared: no token is ordinary" if peak is None else f"grows to {peak:.0f} times the ordinary length"
+    )
     values = (
-        ", and its value vectors cannot be read in this family"
+        ", and its value vectors have nothing to be compared with"
         if value is None
         else f", and its value vectors are {value:.2f} times as long"
     )
     said = [
-        f"In {name} the anchor's state grows to {peak:.0f} times the ordinary length{values} "
+        f"In {name} the anchor's state {grows}{values} "
         f"({having} of {count(len(told), 'prompt')}, {lengths(findings.summary['T'])}).",
         f"Value vectors are compared in the blocks that read it as a sink.{keys(claims)}",
         f"The strongest direction holds {share(claims['neighbourhood.anisotropy_inside'])} of the power of all states "

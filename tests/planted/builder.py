@@ -67,7 +67,7 @@ def plant(arch: str, seed: int = 0, planting: Planting = FIXED, **settings: Any)
 
 @torch.no_grad()
 def replant(model: PreTrainedModel, arch: str, seed: int = 0, planting: Planting = FIXED) -> None:
-    """Overwrite all weights of a model that `plant` made."""
+    """Overwrite the blocks and the embedding of a model that `plant` made."""
     family = FAMILIES[arch]
     rng = torch.Generator().manual_seed(seed)
     _embed(model, family, planting, rng)

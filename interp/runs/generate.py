@@ -76,7 +76,7 @@ def greedy(model: Any, prompt: Prompt, length: int, stops: frozenset[int]) -> li
 
     name, cache, response = cache_name(model.hf), None, []
     fed = list(prompt.ids)
-    with torch.inference_mode():
+    with torch.no_grad():  # not inference_mode: what a model caches on the way must serve gradients later
         while len(response) < length:
             ids = torch.tensor([fed], device=model.device)
             out = model.hf(input_ids=ids, **{name: cache}, use_cache=True, **skip_logits(model))

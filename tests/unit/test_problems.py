@@ -7,6 +7,7 @@ fractions; unknowns have the values that the answer gives them. It shares no cod
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -232,7 +233,7 @@ def test_the_same_text_everywhere() -> None:
     for hash_seed in ("0", "1"):
         done = subprocess.run(
             [sys.executable, "-c", GOLDEN],
-            env={"PYTHONHASHSEED": hash_seed, "PYTHONPATH": ":".join(sys.path)},
+            env={"PYTHONHASHSEED": hash_seed, "PYTHONPATH": os.pathsep.join(sys.path)},
             capture_output=True,
             text=True,
             check=True,

@@ -222,6 +222,26 @@ def test_select_takes_the_best_one(damaged: tuple[interp.Model, list[Prompt]], t
     assert result.findings.verification.verdict == "verified"  # type: ignore[union-attr]
 
 
+def test_act_is_chosen_where_the_text_was_written_under_it(tmp_path: Path) -> None:
+    """Greedy text of a model in which ACT held one loud head back: only calibrating that head makes it likely again."""
+    hf: Any = tiny("llama")
+    settings: dict[str, Any] = {"threshold": 0.05, "beta": 0.0}
+    with torch.no_grad():
+        hf.model.layers[HEAD[0]].self_attn.o_proj.weight[:, HEAD[1] * 8 : (HEAD[1] + 1) * 8] *= 4
+    ids = torch.randint(3, 120, (16, 6), generator=torch.Generator().manual_seed(7))
+    with trace(hf, edit=[ACT([HEAD], **settings)]) as t:
+        for _ in range(18):  # each time from the start: sinks are those of the whole text so far
+            ids = torch.cat([ids, t.run(ids).logits[:, -1].argmax(-1, keepdim=True)], 1)
+    made = interp.load(hf, tokenizer=tiny_tokenizer(128))
+    written = [Prompt(f"w{i}", "", tuple(one), made.decode_tokens(one)) for i, one in enumerate(ids.tolist())]
+    result = interp.ablate(made, "act", config=settings, prompts=written, progress=False, out=tmp_path / "run")
+    table = result.table.set_index("name")
+    assert table["effect"].idxmin() == "1.2" and bool(table.loc["1.2", "selected"])
+    checked = result.findings.verification
+    assert checked is not None and checked.verdict == "verified"
+    assert checked.effect_high is not None and checked.effect_high < 0
+
+
 def test_the_model_is_as_before_and_act_acts(model: interp.Model) -> None:
     prompt, heads = prompts(model, 1)[0], [(0, 1), (2, 3)]
     config = AblationConfig(how="act", threshold=0.08, beta=0.1)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
 import interp
+from interp.ablation.config import AblationConfig
+from interp.ablation.ways import WAYS
 from interp.cli import run
+from interp.cli.ablate import How
 from interp.errors import UsageError
 from tests.mass_finder import save_tiny
 from tests.tiny import tiny, tiny_tokenizer
@@ -41,6 +45,19 @@ def test_the_command_is_a_scan_of_the_finder(saved: str, elsewhere: Path, capsys
     assert json.loads((elsewhere / "run/run.json").read_text())["provenance"]["units"]["measured"] == {}
     assert run(["ablate", "--model", saved, "--beta", "0.2", "--select", "2", "--dry-run", *options[:-1], "new"]) == 0
     assert not (elsewhere / "new").exists()
+
+
+def test_the_same_edits_are_known_everywhere() -> None:
+    known = get_args(get_type_hints(AblationConfig)["how"])
+    assert known == tuple(how.value for how in How) == tuple(WAYS)
+
+
+def test_help_names_the_edits(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["ablate", "--help"]) == 0
+    told = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "Usage: interp ablate" in told
+    for option in ("--how", "--heads", "--select", "--candidates", "--beta", "--probe", "--text-file"):
+        assert option in told
 
 
 BAD = [

@@ -24,7 +24,7 @@ ROUGH = 3e-2
 
 def wong2025(model: Any, prompts: Sequence[Prompt], findings: Mapping[str, Findings]) -> list[Check]:
     """Everything that has to hold before a verdict on the paper means anything."""
-    from interp.papers.wong2025 import published
+    from interp.papers.wong2025_rules import published
 
     golden = [golden_counts(run) for run in published()["runs"]]
     return [*golden, eager(model, prompts), *verified(findings)]

@@ -11,10 +11,11 @@ import pytest
 
 from interp.errors import UsageError
 from interp.finders.sink_config import COLUMNS
-from interp.findings import Findings, Verification
+from interp.findings import Findings
 from interp.papers import checks, gu2024, wong2025
 from interp.papers.claims import Evidence, Outcome, by_interval
 from interp.papers.run import verdict
+from interp.papers.wong2025_rules import published
 from interp.registry import PAPERS
 
 LAYERS, HEADS, LENGTH, PROMPTS = 20, 2, 40, 10
@@ -93,7 +94,7 @@ def test_released_counts_of_a_published_model(start: int, expected: str) -> None
     ("name", "run", "figure", "high_is_yes"),
     [
         ("formed by an MLP", "sink_formation", "mlp_share.secondary", True),
-        ("onto the primary's direction", "sink_formation", "cosine.mlp_out.difference", True),
+        ("onto the primary's direction", "sink_formation", "cosine.direction.difference", True),
         ("norm sets the sink score", "sink_norm_law", "correlation.score.causal", True),
         ("norm sets the lifetime", "sink_norm_law", "correlation.lifetime.causal", True),
         ("the direction makes a sink", "sink_norm_law", "reverse.became_sinks", True),
@@ -105,7 +106,7 @@ def test_claims_that_hang_on_one_figure(name: str, run: str, figure: str, high_i
     low = {"mean": -0.9, "low": -0.95, "high": -0.8, "n": 9}
     wide = {"mean": 0.9 if high_is_yes else -0.9, "low": -1.0, "high": 1.0, "n": 9}
     given = {
-        kind: judge(name, evidence(sinks([]), **{run: {figure: value}})).verdict
+        kind: judge(name, evidence(sinks(MANY), **{run: {figure: value}})).verdict
         for kind, value in {
             "high": high,
             "low": low,
@@ -118,24 +119,31 @@ def test_claims_that_hang_on_one_figure(name: str, run: str, figure: str, high_i
     assert given[yes] == "holds"
     assert given[no] == given["wide"] == "does not hold"
     assert given["few"] == given["none"] == "cannot be tested here"
-    assert judge(name, evidence(sinks([]), **{run: {}})).verdict == "cannot be tested here"
+    assert judge(name, evidence(sinks(MANY), **{run: {}})).verdict == "cannot be tested here"
+    without = judge(name, evidence(sinks([]), **{run: {figure: high}}))
+    assert without.verdict == "cannot be tested here" and "no secondary sink" in without.why
 
 
 @pytest.mark.parametrize(
-    ("claim", "verified", "expected"),
+    ("verdict", "expected"),
     [
-        ("no MLP output, no sink", "verified", "holds"),
-        ("no MLP output, no sink", "failed", "does not hold"),
-        ("no MLP output, no sink", "too few to say", "cannot be tested here"),
-        ("no MLP output, no sink", "nothing to verify", "cannot be tested here"),
+        ("verified", "holds"),
+        ("failed", "does not hold"),
+        ("too few to say", "cannot be tested here"),
+        ("nothing to verify", "cannot be tested here"),
     ],
 )
-def test_claims_that_a_causal_check_decides(claim: str, verified: Any, expected: str) -> None:
-    numbers = {} if verified == "nothing to verify" else {"effect": -0.2, "control": 0.0, "difference": -0.2}
-    bounds = {} if verified == "nothing to verify" else {"difference_low": -0.3, "difference_high": -0.1}
-    check = Verification(verified, "alpha", "how", 8, **numbers, **bounds)
-    found = dataclasses.replace(sinks([]), verification=check)
-    assert judge(claim, evidence(found, sink_formation={})).verdict == expected
+def test_a_claim_that_a_causal_check_decides(verdict: str, expected: str) -> None:
+    names = ("effect", "control", "difference", "difference_low", "difference_high")
+    numbers = (
+        dict.fromkeys(names)
+        if verdict == "nothing to verify"
+        else dict(zip(names, (-0.2, 0, -0.2, -0.3, -0.1), strict=True))
+    )
+    check = {"verdict": verdict, "prompts": 8, **numbers}
+    given = evidence(sinks(MANY), sink_formation={"check.secondary": check})
+    assert judge("no MLP output, no sink", given).verdict == expected
+    assert judge("no MLP output, no sink", evidence(sinks([]), sink_formation={})).verdict == "cannot be tested here"
 
 
 def test_effective_components() -> None:
@@ -143,9 +151,9 @@ def test_effective_components() -> None:
         given = evidence(sinks([]), sink_formation={"effective_components": told})
         return judge("many inputs, one direction", given).verdict
 
-    assert outcome(tested=8, effective=2) == "holds"
-    assert outcome(tested=8, effective=0) == "does not hold"
-    assert outcome(tested=0, effective=0) == "cannot be tested here"
+    assert outcome(n=8, effective=2) == "holds"
+    assert outcome(n=8, effective=0) == "does not hold"
+    assert outcome(n=0, effective=0) == "cannot be tested here"
 
 
 def rates(natural: float, random: float, repeated: float, positions: str = "rotary", hub_id: str | None = None) -> Any:
@@ -179,7 +187,7 @@ def test_an_interval_needs_prompts() -> None:
 
 @pytest.mark.parametrize("number", range(2))
 def test_the_released_rule_gives_the_published_counts(number: int) -> None:
-    run = wong2025.published()["runs"][number]
+    run = published()["runs"][number]
     check = checks.golden_counts(run)
     assert check.passed, check.told
     assert sum(run["lifetimes"].values()) == run["others"]
@@ -187,7 +195,7 @@ def test_the_released_rule_gives_the_published_counts(number: int) -> None:
 
 
 def test_the_golden_check_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
-    run = wong2025.published()["runs"][0]
+    run = published()["runs"][0]
     short = {"first_layer": 4, "last_layer": 45, "lifetime": 43}
     assert not checks.golden_counts({**run, "primary": short}).passed
     assert not checks.golden_counts({**run, "others": 269}).passed

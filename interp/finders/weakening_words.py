@@ -53,8 +53,8 @@ def observed(findings: Findings, config: WeakeningConfig) -> str:
     )
 
 
-def checked(effect: Verification, share: Verification) -> str:
-    """What removing the other sinks did to the anchor."""
+def checked(effect: Verification, share: Verification, left: float | None) -> str:
+    """What removing the other sinks did to the anchor, and how far they were removed."""
     if effect.effect is None or effect.control is None or share.effect is None or share.control is None:
         return ""
     return (
@@ -62,7 +62,8 @@ def checked(effect: Verification, share: Verification) -> str:
         f"{effect.effect:+.4f} ({effect.effect_low:+.4f} to {effect.effect_high:+.4f}), with the same removed at "
         f"ordinary tokens by {effect.control:+.4f}: {effect.verdict} ({count(effect.prompts, 'prompt')}); its share of "
         f"what the keys other than those sinks get changes by {share.effect:+.4f} ({share.effect_low:+.4f} to "
-        f"{share.effect_high:+.4f}) against {share.control:+.4f}."
+        f"{share.effect_high:+.4f}) against {share.control:+.4f}. "
+        f"The sinks themselves keep {100 * (left or 0):.0f} % of what they drew."
     )
 
 

@@ -201,6 +201,7 @@ def test_a_planted_run() -> None:
     assert check is not None and check.verdict == "verified" and check.prompts == 8
     assert check.effect is not None and check.effect > 0.3 and check.control == pytest.approx(0, abs=1e-3)
     assert findings.summary["removal"]["share"]["effect"] == pytest.approx(0, abs=1e-3)
+    assert findings.summary["removal"]["left"] < 0.02 and "keep" in findings.verdict
     assert [row["start_layer"] for row in findings.records()] == [4, 5] * 8
     for row in findings.records():
         assert row["anchor_there"] < row["anchor_elsewhere"]

@@ -27,7 +27,7 @@ from interp.runs.scan import default_folder, load_checked, new_record, run_in, s
 from interp.runs.store import RunFolder
 from probes.base import Prompt
 
-EACH = 12
+EACH = 8
 """So many prompts of each probe, where there are several."""
 COLUMNS = (
     Column("claim", "string", "claim", "Short name of the claim."),

@@ -214,7 +214,9 @@ def test_data_in_the_page_is_the_findings(sample: Any) -> None:
         "counts",
         "sites",
     }
-    assert len(data["texts"]) == len(prompts) + 1  # named columns, and each prompt's tokens once, though maps and strips all name them
+    assert (
+        len(data["texts"]) == len(prompts) + 1
+    )  # named columns, and each prompt's tokens once, though maps and strips all name them
 
 
 def test_layer_head_scores_go_in_whole_and_exact(sample: Any) -> None:

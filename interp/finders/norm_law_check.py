@@ -29,7 +29,7 @@ def check(model: Any, prompt: Prompt, index: int, told: Mapping[str, Any], confi
     if anchor is None or told["loss"] is None:
         return None
     sweeps = swept(spans, config)
-    blocks = sorted({span["forming_layer"] for span in spans})
+    blocks = sorted({block for span in spans for block in passes.rescaled(span, config.joint, model.n_layers)})
     natural = passes.look(model, prompt, anchor, blocks)
     unit = Unit(facts={"swept": sweeps, "loss": natural.loss, "identity": None, "removal": None})
     for name, members in sweeps.items():
@@ -58,7 +58,7 @@ def sweep(
     losses, gap = [], 0.0
     for multiple in config.sweep:
         targets = [multiple * natural_norm(natural, span) for span in spans]
-        places = [(s["forming_layer"], s["position"], norm) for s, norm in zip(spans, targets, strict=True)]
+        places = edited([(s, s["position"]) for s in spans], natural, multiple, config)
         seen = passes.look(model, prompt, anchor, blocks, passes.rescale(places))
         found = passes.spans_of(seen, config)
         answers = [passes.response(seen, span, found, config) for span in spans]
@@ -76,6 +76,20 @@ def sweep(
 def natural_norm(natural: passes.Seen, span: Mapping[str, Any]) -> float:
     """l2 norm of what the forming MLP adds at the span's position, unedited."""
     return float(natural.written[span["forming_layer"]][span["position"]])
+
+
+def edited(
+    where: Sequence[tuple[Mapping[str, Any], int]], natural: passes.Seen, multiple: float, config: NormLawConfig
+) -> list[tuple[int, int, float]]:
+    """(block, position, target norm) for each (span, position): in the span's blocks, `multiple` times what their MLPs
+    add there unedited. Two spans of one position may share blocks."""
+    n_layers = len(natural.measured.norm)
+    places = {
+        (block, position): multiple * float(natural.written[block][position])
+        for span, position in where
+        for block in passes.rescaled(span, config.joint, n_layers)
+    }
+    return [(block, position, norm) for (block, position), norm in places.items()]
 
 
 def removal(
@@ -98,7 +112,7 @@ def removal(
     n_layers = len(natural.measured.norm)
     before, after = [], []
     for draw in draws:
-        places = [(spans[i]["forming_layer"], position, 0.0) for position, (i,) in draw]
+        places = edited([(spans[i], position) for position, (i,) in draw], natural, 0.0, config)
         seen = passes.look(model, prompt, told["anchor"], (), passes.rescale(places))
         for one, into in ((natural, before), (seen, after)):
             scores = [passes.score(one, position, passes.reading(spans[i], n_layers)) for position, (i,) in draw]

@@ -24,6 +24,7 @@ class NormLawConfig(SinksConfig):
     few: int = 3  # in a prompt with fewer secondary sinks, the other sinks are swept with them
     sweep: tuple[float, ...] = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0)  # target norms, in natural norms
     reach: int = 2  # the forming MLP is looked for in the start block and so many blocks before it
+    joint: int = 0  # MLPs of so many blocks after the forming one are rescaled with it, each from its own natural norm
     near: int = 1  # a span counts as the sink's own when it starts within so many blocks of the natural start
     writes: int = 4  # ordinary tokens of a prompt that the sink direction is written onto
     resamples: int = 2_000  # of the bootstrap of a correlation (means take 10,000)
@@ -37,7 +38,7 @@ class NormLawConfig(SinksConfig):
                 f"sweep={','.join(map(str, self.sweep))}: expected different numbers from 0 up, with 0 (removal) and 1 "
                 "(the natural norm, where nothing may change) among them"
             )
-        for name, bound in {"few": 1, "reach": 0, "near": 0, "writes": 1, "resamples": 100}.items():
+        for name, bound in {"few": 1, "reach": 0, "joint": 0, "near": 0, "writes": 1, "resamples": 100}.items():
             if getattr(self, name) < bound:
                 raise ValueError(f"{name}={getattr(self, name)}: expected {bound} or more")
 

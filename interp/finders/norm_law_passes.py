@@ -94,6 +94,11 @@ def forming(model: Any, prompt: Prompt, sinks: Sequence[Sink], anchor: int, reac
     return made
 
 
+def rescaled(span: Mapping[str, Any], joint: int, n_layers: int) -> range:
+    """Blocks whose MLP output at the span's position is rescaled: the forming one and `joint` after it."""
+    return range(span["forming_layer"], min(span["forming_layer"] + joint + 1, n_layers))
+
+
 def candidates(start: int, reach: int) -> range:
     """Blocks that may have formed a span."""
     return range(max(0, start - reach), start + 1)

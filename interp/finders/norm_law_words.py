@@ -99,6 +99,10 @@ def caveats(findings: Findings, prompts: Sequence[Prompt], config: NormLawConfig
         f"The forming MLP is looked for in a span's first block and the {config.reach} before it; a sink that "
         "attention or several blocks together formed answers to it only in part.",
     ]
+    if config.joint:
+        said.append(f"The MLPs of {count(config.joint, 'block')} after the forming one were rescaled with it.")
+    else:
+        said.append("Where later blocks write a sink again, rescaling one MLP shows little; --set joint=N takes more.")
     counts = findings.table.loc[findings.table["swept"], "group"].value_counts()
     if counts.get("other", 0):
         said.append(

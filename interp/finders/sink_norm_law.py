@@ -10,9 +10,10 @@ sink draws and how many layers it lives. Here that length is set, and the revers
 2. Find. The correlation of norm with score, and with lifetime, over the sinks of all prompts as they are, those
    before position 3 and the anchor left out (Spearman and Pearson; bootstrap over prompts).
 3. Check, with the anchor held to the token it is by nature.
-   a. Sweep. Give the forming MLP's output at all swept sinks of a prompt a multiple of its own norm, one pass a
-      multiple; note score, lifetime (of the span that starts within `near` blocks of the natural start; 0 = none),
-      norm of the state, and next-token loss. At multiple 1 the pass must equal the unedited one bit for bit.
+   a. Sweep. Give the forming MLP's output at all swept sinks of a prompt a multiple of its own norm (with `joint`, the
+      outputs of so many blocks after it as well), one pass a multiple; note score, lifetime (of the span that starts
+      within `near` blocks of the natural start; 0 = none), norm of the state, and next-token loss. At multiple 1 the
+      pass must equal the unedited one bit for bit.
    b. Removal. Multiple 0 at the sinks, against 0 at as many ordinary tokens in the same blocks.
    c. The reverse. Write the anchor's direction after a forming block, at the length of that block's sinks' states,
       onto ordinary tokens as that block's MLP would; against random directions of the same length.

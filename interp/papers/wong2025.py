@@ -149,7 +149,7 @@ paper = Paper(
         Run("sinks", "sinks", {}),
         Run("released", "sinks", {"rule": "wong2025"}),
         Run("sink-formation", "sink-formation", {}),
-        Run("sink-norm-law", "sink-norm-law", {}),
+        Run("sink-norm-law", "sink-norm-law", {"kinds": ("secondary",)}),
         Run("primary-weakening", "primary-weakening", {}),
     ),
     claims(),

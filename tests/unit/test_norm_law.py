@@ -17,6 +17,7 @@ from interp.finders import norm_law_check, norm_law_passes, norm_law_stats, norm
 from interp.finders.base import Unit
 from interp.finders.norm_law_config import NormLawConfig, swept
 from interp.finders.norm_law_correlation import over_groups, pearson, ranks, spearman
+from interp.finders.sink_config import Measured
 from interp.finders.sink_norm_law import norm_law
 from interp.interventions.positions import SetNorm, WriteDirection
 from interp.tracing.passes import cache_of
@@ -237,6 +238,16 @@ def test_sweep_against_plain_hooks() -> None:
     assert lifetimes[0].tolist() == [0, 0] and lifetimes[3].tolist() == [one.lifetime for one in secondaries]
     # the block that ends a planted sink takes its natural length away and no more: it then lives until the anchor dies
     assert lifetimes[4].tolist() == [10 - one.start for one in secondaries]
+
+
+def test_joint_takes_the_blocks_after_as_well() -> None:
+    natural = norm_law_passes.Seen(Measured(*[np.ones((6, 9))] * 4, 0, 0), 1.0, {}, torch.ones(6, 2))
+    natural.written.update({block: np.full(9, 10.0 + block) for block in range(6)})
+    where = [(span(5, "secondary"), 5), (span(7, "secondary", forming=3), 7)]
+    alone = norm_law_check.edited(where, natural, 0.5, NormLawConfig())
+    assert alone == [(4, 5, 7.0), (3, 7, 6.5)]
+    joint = norm_law_check.edited(where, natural, 0.5, NormLawConfig(joint=2))
+    assert sorted(joint) == [(3, 7, 6.5), (4, 5, 7.0), (4, 7, 7.0), (5, 5, 7.5), (5, 7, 7.5)]  # there is no block 6
 
 
 def test_a_planted_run_is_told_in_numbers() -> None:

@@ -315,7 +315,9 @@ def test_the_self_test_is_told() -> None:
 # -- real models ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["smollm2", "gemma3"])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("smollm2", "gemma3")]
+)
 def test_real_models(name: str, request: pytest.FixtureRequest) -> None:
     """SmolLM2: the sinks that block 2 forms die without its MLP and live by its norm. Gemma: the anchor's own MLP."""
     model = request.getfixturevalue(name)

@@ -50,12 +50,12 @@ def test_arguments_named_in_prose_exist(path: Path) -> None:
     assert set(re.findall(r"[`(](\w+)=[\[{]", prose)) <= known
 
 
-def test_sinks_notebook_runs(smollm2: Model, tmp_path: Path) -> None:
-    notebook = read(FOLDER / "01_sinks.ipynb")
+def executed(name: str, folder: Path) -> list[Any]:
+    """The outputs of a notebook's code cells, run in an empty folder without errors or warnings."""
+    notebook = read(FOLDER / name)
     NotebookClient(
-        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+        notebook, timeout=900, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
     ).execute()
-
     ran = cells(notebook)
     assert all(cell.execution_count for cell in ran)
     outputs = [output for cell in ran for output in cell.outputs]
@@ -63,12 +63,39 @@ def test_sinks_notebook_runs(smollm2: Model, tmp_path: Path) -> None:
     told = "".join(output.text for output in outputs if output.get("name") == "stderr")
     tqdm = ("IProgress not found", "notebook_tqdm")  # wants ipywidgets for its bars; nothing here draws one
     assert not [line for line in told.splitlines() if "warn" in line.lower() and not any(t in line for t in tqdm)], told
+    return outputs
 
-    printed = "".join(output.text for output in outputs if output.get("name") == "stdout")
-    assert f"{smollm2.n_layers} layers x {smollm2.n_heads} heads" in printed
-    assert "verdict: verified" in printed
-    figures = [output for output in outputs if "application/vnd.plotly.v1+json" in output.get("data", {})]
-    assert len(figures) == 5
-    pages = [output.data["text/html"] for output in outputs if "text/html" in output.get("data", {})]
-    assert any("primary" in page for page in pages)
+
+def of_type(outputs: list[Any], kind: str) -> list[Any]:
+    return [output.data[kind] for output in outputs if kind in output.get("data", {})]
+
+
+def printed(outputs: list[Any]) -> str:
+    return "".join(output.text for output in outputs if output.get("name") == "stdout")
+
+
+PLOT = "application/vnd.plotly.v1+json"
+
+
+def test_sinks_notebook_runs(smollm2: Model, tmp_path: Path) -> None:
+    outputs = executed("01_sinks.ipynb", tmp_path)
+    told = printed(outputs)
+    assert f"{smollm2.n_layers} layers x {smollm2.n_heads} heads" in told
+    assert "verdict: verified" in told
+    assert len(of_type(outputs, PLOT)) == 5
+    assert any("primary" in page for page in of_type(outputs, "text/html"))
     assert (tmp_path / "sinks.html").stat().st_size > 100_000
+
+
+def test_secondary_sinks_notebook_runs(smollm2: Model, gemma3: Model, tmp_path: Path) -> None:
+    outputs = executed("02_secondary_sinks.ipynb", tmp_path)
+    told = printed(outputs)
+    names = ("smollm2-135m", "gemma3-270m")
+    assert str(list(names)) in told
+    for name in names:
+        assert f"{name} - Of 14 claims of wong2025" in told
+        assert (tmp_path / f"wong2025-{name}.html").stat().st_size > 100_000
+    assert told.count("| passed |") == 8 and "FAILED" not in told
+    assert "with ACT in all heads" in told
+    assert len(of_type(outputs, PLOT)) == 5
+    assert any("secondary" in page for page in of_type(outputs, "text/html"))

@@ -16,6 +16,7 @@ from torch import Tensor
 from interp.errors import NumbersError
 from interp.finders.base import Unit
 from interp.finders.formation_config import FormationConfig
+from interp.finders.formation_former import is_mlp
 from interp.findings import Findings
 from interp.tracing.calls import skip_logits
 from interp.tracing.statistics import Received
@@ -23,16 +24,25 @@ from interp.tracing.tracer import trace
 from interp.verify import Paired, paired
 from probes.base import Prompt
 
-METRIC = "change in attention received by the edited token"
+METRIC = "share of the attention received that the edited token loses"
+FLOOR = 1e-4
+"""A sink and its control both have to receive so much attention (mean alpha) before the edit: no share is lost of
+nothing."""
 HOW = (
     "In every prompt, what the module named in formed_by (the block's MLP, or one head) writes at the sink in its "
     "forming block was set to zero, the anchor and the other sinks in separate passes; and apart, in the same block, "
     "at one control token for each sink (the same token where it is no sink, else the nearest ordinary one). Attention "
-    "received is the mean over all heads of the blocks that read the sink."
+    "received is the mean over all heads of the blocks that read the sink; compared is the share of it that is lost, "
+    f"(before - after) / before, sums over the sinks of a prompt. Pairs of which either receives less than {FLOOR:g} "
+    "before are left out."
 )
-NO_CONTROL = "No sink was formed by a module that could be told, is read by a later block and has a control token."
-GROUPS = ("all", "anchor", "others", "primary", "secondary", "transient")
-"""Whose effect is told: every sink, the anchor's own spans, the others, and these by kind."""
+NO_CONTROL = (
+    "No sink was formed by a module that could be told, is read by a later block and has a control token, both drawing "
+    f"at least {FLOOR:g} of attention."
+)
+GROUPS = ("all", "anchor", "others", "primary", "secondary", "transient", "secondary_mlp")
+"""Whose effect is told: every sink, the anchor's own spans, the others, these by kind, and the secondary ones that an
+MLP formed."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +79,15 @@ def silence(where: Iterable[tuple[str, int]]) -> list[Silenced]:
 
 def check(model: Any, prompt: Prompt, index: int, findings: Findings, config: FormationConfig) -> Unit | None:
     """Facts: ``rows``, one dict a sink that could be edited: ``row`` (its number in the prompt), ``kind``, ``anchor``,
-    ``effect`` and ``control`` (changes of attention received)."""
+    ``mlp`` (whether its former is an MLP), and attention received: ``before``, ``after``, ``control_before``,
+    ``control_after``."""
     rows = [
         (number, row)
         for number, row in enumerate(findings.summary["prompts"][index]["rows"])
-        if row["formed_by"] is not None and row["reading"] and row["controls"]
+        if row["formed_by"] is not None
+        and row["reading"]
+        and row["controls"]
+        and min(row["received"], row["control_received"]) >= FLOOR
     ]
     made = []
     for anchor in (True, False):
@@ -88,8 +102,11 @@ def check(model: Any, prompt: Prompt, index: int, findings: Findings, config: Fo
                 "row": number,
                 "kind": row["kind"],
                 "anchor": anchor,
-                "effect": after - row["received"],
-                "control": other - row["control_received"],
+                "mlp": is_mlp(row["formed_by"]),
+                "before": row["received"],
+                "after": after,
+                "control_before": row["control_received"],
+                "control_after": other,
             }
             for (number, row), after, other in zip(group, found, control, strict=True)
         ]
@@ -108,18 +125,27 @@ def received(model: Any, prompt: Prompt, rows: Sequence[dict[str, Any]], positio
 
 
 def effects(findings: Findings, checks: Sequence[Unit | None], group: str, config: FormationConfig) -> Paired:
-    """Mean change by prompt over the sinks of one of `GROUPS`, found against control."""
+    """Share of attention lost by prompt over the sinks of one of `GROUPS`, found against control."""
     names, found, control = [], [], []
     for told, unit in zip(findings.summary["prompts"], checks, strict=True):
         rows = [row for row in (unit.facts["rows"] if unit is not None else ()) if _in(row, group)]
         if rows:
             names.append(told["name"])
-            found.append(sum(row["effect"] for row in rows) / len(rows))
-            control.append(sum(row["control"] for row in rows) / len(rows))
-    return paired(names, found, control, metric=METRIC, how=HOW, expected="lower", seed=config.seed)
+            found.append(_lost(rows, "before", "after"))
+            control.append(_lost(rows, "control_before", "control_after"))
+    return paired(names, found, control, metric=METRIC, how=HOW, expected="higher", seed=config.seed)
+
+
+def _lost(rows: Sequence[dict[str, Any]], before: str, after: str) -> float:
+    """Over all rows together, so that a row with little attention does not outweigh the others."""
+    return 1 - sum(row[after] for row in rows) / sum(row[before] for row in rows)
 
 
 def _in(row: dict[str, Any], group: str) -> bool:
     if group in ("all", "anchor"):
         return group == "all" or row["anchor"]
-    return not row["anchor"] and group in ("others", row["kind"])
+    if row["anchor"]:
+        return False
+    if group == "secondary_mlp":
+        return row["kind"] == "secondary" and row["mlp"]
+    return group in ("others", row["kind"])

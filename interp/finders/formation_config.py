@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from interp.finders.formation_former import CARRIED
 from interp.finders.sink_config import SinksConfig
 from interp.findings import Column
 
@@ -13,7 +14,7 @@ class FormationConfig(SinksConfig):
     """How formation is looked at; every setting of the sinks finder can be set as well."""
 
     matches: int = 4  # so many controls of a sink are averaged: the same token nearest to it, where it is no sink
-    carried: float = 0.5  # a block that found more than this share of the new state there already did not form it
+    carried: float = CARRIED  # a block that found more than this share of the new state there already did not form it
     enough: int = 4  # a block needs so many sinks (and controls) for the PCA of its MLP inputs
     components: int = 4  # principal components that are fed through the MLP
     effective: float = 0.98  # |cosine| with the anchor's own MLP output above which a component is "effective"
@@ -90,8 +91,9 @@ COLUMNS = (
         "formed_by",
         "string",
         "formed by",
-        "The module, MLP or head (layer.head), that wrote the largest share of what the forming block added along the "
-        "sink's own new state; missing when most of that state was there before (carried), or its parts do not add up.",
+        "What wrote most of what the forming block added along the sink's own new state: its MLP, or, where all of "
+        "attention wrote more, the head (layer.head) with the largest share. Missing when most of that state was there "
+        "before (carried), or its parts do not add up.",
     ),
     Column("mlp_share", "float64", "MLP share", "Share of that gain which the block's MLP wrote."),
     Column("attention_share", "float64", "attention share", "Share of that gain which the block's attention wrote."),

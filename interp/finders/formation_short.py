@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from interp.finders.base import Unit
+from interp.finders.formation_former import former, is_mlp
 from interp.finders.formation_measure import split, vectors
 from interp.finders.sink_config import SinksConfig
 from interp.finders.sink_measure import RULES, measured
@@ -19,8 +20,6 @@ from interp.findings import Column, Sheet
 from probes.base import Prompt
 
 SITES = ("hook_resid_pre", "hook_attn_out", "hook_mlp_out", "hook_resid_post")
-CARRIED = 0.5
-"""Where more of the state was there before its start block, that block is not said to have formed it."""
 
 
 def formation(model: Any, prompt: Prompt, unit: Unit, config: SinksConfig) -> list[dict[str, Any]]:
@@ -52,24 +51,21 @@ def formation(model: Any, prompt: Prompt, unit: Unit, config: SinksConfig) -> li
     ]
 
 
-def former(row: dict[str, Any]) -> str | None:
-    """``MLP`` or ``attention``, whichever wrote more; None where the block did not form the sink or none can tell."""
-    if row["mlp"] is None or row["carried"] is None or row["carried"] > CARRIED:
-        return None
-    return "MLP" if row["mlp"] >= row["attention"] else "attention"
-
-
 def groups(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Sinks by start block and former: how many, and mean shares."""
+    """Sinks by start block and former, ``MLP``, ``attention`` or None (`formation_former`): how many, and mean shares;
+    no shares where nobody is named, for shares of next to nothing may be any number."""
     found: dict[tuple[int, str | None], list[dict[str, Any]]] = {}
     for row in rows:
-        found.setdefault((row["start"], former(row)), []).append(row)
+        name = former(row)
+        module = None if name is None else "MLP" if is_mlp(name) else "attention"
+        found.setdefault((row["start"], module), []).append(row)
     return [
         {
             "block": block,
             "formed_by": module,
             "sinks": len(mine),
-            **{name: _mean([row[name] for row in mine]) for name in ("mlp", "attention", "carried")},
+            **{name: None if module is None else _mean([row[name] for row in mine]) for name in ("mlp", "attention")},
+            "carried": _mean([row["carried"] for row in mine]),
         }
         for (block, module), mine in sorted(found.items(), key=lambda item: (item[0][0], -len(item[1])))
     ]

@@ -103,12 +103,11 @@ class Sinks:
         findings = Findings("sinks", table, COLUMNS, "", arrays(taken[: config.keep_arrays]), summary)
         said = [sink_words.verdict(findings, facts), formation_short.sentence(summary["formation"])]
         findings.verdict = " ".join(text for text in said if text)
-        if summary["formation"]:
-            findings.sheets.append(formation_short.sheet(summary["formation"]))
         findings.caveats = sink_words.caveats(findings, prompts, taken, config, facts)
         findings.heatmaps = sink_pictures.heatmaps(prompts, taken, anchor_mass, table, config)
         findings.strips = sink_pictures.strips(prompts, taken, found, config)
-        findings.sheets = [sink_levels.sheet(levels, secondary)] if levels else []
+        findings.sheets += [sink_levels.sheet(levels, secondary)] if levels else []
+        findings.sheets += [formation_short.sheet(summary["formation"])] if summary["formation"] else []
         return findings
 
     def check(self, model: Any, prompt: Prompt, index: int, findings: Findings, config: SinksConfig) -> Unit | None:

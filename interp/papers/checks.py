@@ -3,6 +3,7 @@ what the runs check of themselves."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from interp.finders import sink_wong2025
+from interp.finders.norm_law_words import EXACT
 from interp.finders.sink_config import Measured, SinksConfig
 from interp.findings import Findings
 from interp.papers.claims import Check
 from probes.base import Prompt
 
-LENGTH = 128
-"""Tokens of the eager comparison, which stores every pattern."""
+PATTERNS = 2**28
+"""Numbers that the eager comparison, which stores every pattern, may store."""
 TOLERANCE = {"float32": 1e-4, "float64": 1e-6}
 ROUGH = 3e-2
 """Of half precision."""
@@ -27,7 +29,7 @@ def wong2025(model: Any, prompts: Sequence[Prompt], findings: Mapping[str, Findi
     from interp.papers.wong2025_rules import published
 
     golden = [golden_counts(run) for run in published()["runs"]]
-    return [*golden, eager(model, prompts), *verified(findings)]
+    return [*golden, eager(model, prompts), *identity(findings), *verified(findings)]
 
 
 def gu2024(model: Any, prompts: Sequence[Prompt], findings: Mapping[str, Findings]) -> list[Check]:
@@ -72,13 +74,14 @@ def golden_counts(run: Mapping[str, Any]) -> Check:
 
 
 def eager(model: Any, prompts: Sequence[Prompt]) -> Check:
-    """Attention received, streamed, against the model's own eager attention on the first prompt."""
+    """Attention received, streamed, against the model's own eager attention on the longest prompt, cut to what fits."""
     import torch
 
     from interp.tracing.calls import received
     from interp.tracing.streamed import implementation
 
-    ids = list(prompts[0].ids[:LENGTH])
+    longest = max(prompts, key=len)
+    ids = list(longest.ids[: math.isqrt(PATTERNS // (model.n_layers * model.n_heads))])
     streamed = received(model, ids)[:, 0]
     modules = [model.sites.attention(layer) for layer in range(model.n_layers)]
     with torch.no_grad(), implementation(model.hf, modules, "eager"):
@@ -90,8 +93,17 @@ def eager(model: Any, prompts: Sequence[Prompt]) -> Check:
     return Check(
         "streamed against eager attention",
         gap <= bound,
-        f"largest gap in attention received {gap:.1e} over {len(ids)} tokens of {prompts[0].name!r} (bound {bound:g})",
+        f"largest gap in attention received {gap:.1e} over {len(ids)} tokens of {longest.name!r} (bound {bound:g})",
     )
+
+
+def identity(findings: Mapping[str, Findings]) -> list[Check]:
+    """The norm law's self-test: rescaled to its natural norm, the forming MLP's output leaves the pass as it was."""
+    gap = findings["sink-norm-law"].summary.get("identity") if "sink-norm-law" in findings else None
+    if gap is None:  # nothing was rescaled
+        return []
+    told = f"largest difference at multiple 1: {gap:.1e} (bound {EXACT:g})"
+    return [Check("rescaling to the natural norm changes nothing", gap <= EXACT, told)]
 
 
 def verified(findings: Mapping[str, Findings]) -> list[Check]:

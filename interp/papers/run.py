@@ -124,7 +124,7 @@ def reproduce(
                         one.finder,
                         prompts=ready,
                         max_length=max(len(prompt) for prompt in ready),
-                        config={**one.settings, **_kept(one.finder, len(ready))},
+                        config={**one.settings, **_kept(one.name, len(ready))},
                         seed=seed,
                         out=folder.path / one.name,
                         fresh=fresh,
@@ -138,9 +138,9 @@ def reproduce(
             return run_in(request, folder, told, record, work, tally)
 
 
-def _kept(finder: str, prompts: int) -> dict[str, Any]:
-    """Sinks runs keep the arrays of all prompts: claims are judged by them."""
-    return {"keep_arrays": prompts} if finder == "sinks" else {}
+def _kept(run: str, prompts: int) -> dict[str, Any]:
+    """The run ``sinks`` keeps the arrays of all prompts: claims are judged by them."""
+    return {"keep_arrays": prompts} if run == "sinks" else {}
 
 
 def _together(groups: Sequence[Sequence[Prompt]], limit: int | None) -> tuple[Prompt, ...]:

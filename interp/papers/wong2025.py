@@ -51,21 +51,22 @@ def claims() -> tuple[Claim, ...]:
             "middle layers",
             "Secondary sinks arise in the middle layers.",
             runs_told(),
-            "The 95 % interval of their start layer over the number of layers lies between 1/4 and 3/4.",
+            "The share of them that start between 1/4 and 3/4 of the depth has a 95 % interval above 1/2.",
             rules.in_the_middle,
         ),
         Claim(
             "variable lifetime",
             "They live for a variable number of layers.",
             f"lifetime:count {lifetimes_told()}",
-            "Two lifetimes at least two layers apart each occur at least twice.",
+            "Two lifetimes at least two layers apart each occur in two prompts or more.",
             rules.lifetimes_vary,
         ),
         Claim(
             "weaker than the primary",
             "They draw less attention than the primary sink, but still much.",
             QUALITATIVE,
-            "In the layers that read them, their alpha minus the anchor's has a 95 % interval below 0.",
+            "In the layers that read them, their alpha minus the primary's has a 95 % interval below 0. That they draw "
+            "much is part of being called a sink.",
             rules.weaker_than_primary,
         ),
         Claim(
@@ -80,35 +81,43 @@ def claims() -> tuple[Claim, ...]:
             "The forming MLP maps their states onto the direction of that layer's primary sink.",
             QUALITATIVE,
             "Its output's cosine with the sink direction exceeds same-token controls': 95 % interval above 0.",
-            rules.of("sink-formation", "cosine.direction.difference", "cosine minus the controls'", above=0.0),
+            rules.of(
+                "sink-formation", "cosine.direction.difference_secondary", "cosine minus the controls'", above=0.0
+            ),
         ),
         Claim(
             "many inputs, one direction",
             "Distinct directions of the MLP's input are mapped onto the one sink direction.",
             "effective: |cos| > 0.98",
-            "At least one signed principal component of the MLP's inputs is effective.",
+            "At least two different principal components of one MLP's inputs, signs apart, are effective.",
             rules.effective,
         ),
         Claim(
             "no MLP output, no sink",
             "Without the forming MLP's output the sink does not form.",
             QUALITATIVE,
-            "Taking that output away lowers alpha by more than at control tokens: 95 % interval beyond 0.",
-            rules.causal("sink-formation", "check.secondary", "change of alpha"),
+            "Taking it away costs them a larger share of their alpha than control tokens: 95 % interval beyond 0.",
+            rules.causal("sink-formation", "check.secondary_mlp", "share of alpha lost"),
         ),
         Claim(
             "norm sets the sink score",
             "The norm of the forming MLP's output sets how much attention the sink draws.",
             QUALITATIVE,
-            "Rescaling that output, norm and alpha correlate within a sink (Spearman): 95 % interval above 0.",
-            rules.of("sink-norm-law", "correlation.score.causal", "Spearman's rho", above=0.0),
+            "With that output rescaled, norm and alpha correlate within a sink that still lives (Spearman's rho): 95 % "
+            "interval above 0.",
+            rules.with_natural(
+                "score", rules.of("sink-norm-law", "correlation.score.graded", "Spearman's rho", above=0.0)
+            ),
         ),
         Claim(
             "norm sets the lifetime",
             "The norm of the forming MLP's output sets how many layers the sink lives.",
             QUALITATIVE,
-            "Rescaling that output, norm and lifetime correlate within a sink (Spearman): 95 % interval above 0.",
-            rules.of("sink-norm-law", "correlation.lifetime.causal", "Spearman's rho", above=0.0),
+            "With that output rescaled, norm and lifetime correlate within a sink that still lives (Spearman's "
+            "rho): 95 % interval above 0.",
+            rules.with_natural(
+                "lifetime", rules.of("sink-norm-law", "correlation.lifetime.graded", "Spearman's rho", above=0.0)
+            ),
         ),
         Claim(
             "the direction makes a sink",
@@ -116,27 +125,29 @@ def claims() -> tuple[Claim, ...]:
             QUALITATIVE,
             "Of ordinary tokens onto which it is written, the share that become sinks has a 95 % interval above "
             "one half.",
-            rules.of("sink-norm-law", "reverse.became_sinks", "share that become sinks", above=0.5),
+            rules.of("sink-norm-law", "reverse.secondary.became_sinks", "share that become sinks", above=0.5),
         ),
         Claim(
             "the primary weakens",
             "The primary sink draws less in the layers where secondary sinks appear.",
             QUALITATIVE,
-            "The anchor's alpha there minus elsewhere in its life has a 95 % interval below 0.",
-            rules.of("primary-weakening", "weakening.difference", "alpha there minus elsewhere", below=0.0),
+            "The anchor's alpha there minus elsewhere in its life has a 95 % interval below 0, and shifted "
+            "layers are not as weak.",
+            rules.weakens,
         ),
         Claim(
             "few levels",
             "Start layer and lifetime fall into a few levels.",
             levels_told(),
-            f"At most {rules.FEW} levels hold all secondary sinks, at least twice as many sinks as levels.",
+            f"At most {rules.FEW} levels hold all secondary sinks; as many random pairs fall into so few in 5 % "
+            "of draws at most.",
             rules.few_levels,
         ),
         Claim(
-            "released counts",
-            "The released rule finds these many other tokens, with these start layers.",
+            "released start layer",
+            "The other tokens that the released rule records start in one layer of the middle and live for these many.",
             runs_told(),
-            "On a published model, the usual start layer is the published one.",
+            "On a published model, the usual start layer and lifetime are among the published ones.",
             rules.counts,
         ),
     )

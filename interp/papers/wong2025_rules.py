@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from interp.finders.sink_config import reading_layers
+from interp.finders.sink_levels import levels
 from interp.papers.claims import Evidence, Outcome, beyond, by_interval, missing
 from interp.resources import data_path
 from interp.verify import MIN_PROMPTS, bootstrap_mean
@@ -20,6 +22,8 @@ Judge = Callable[[Evidence], Outcome]
 NONE_FOUND = "no secondary sink was found in these prompts"
 FEW = 6
 """The most levels a model of the paper has."""
+DRAWS = 500
+"""Random sets of pairs that the number of levels is held against."""
 
 
 @cache
@@ -53,35 +57,49 @@ def exist(evidence: Evidence) -> Outcome:
 
 
 def in_the_middle(evidence: Evidence) -> Outcome:
-    """Mean start layer of a prompt's secondary sinks as a share of the depth, inside the middle half."""
+    """Share of a prompt's secondary sinks that start in the middle half of the depth."""
     rows = secondaries(evidence)
-    share = figure(rows.groupby("prompt", sort=False)["start_layer"].mean() / evidence.n_layers)
-    outcome = by_interval(share, above=0.25, what="start layer / layers")
-    if outcome.high is not None and outcome.verdict == "holds" and outcome.high >= 0.75:
-        return Outcome("does not hold", outcome.measured, "its interval reaches beyond three quarters of the depth")
-    return outcome
+    depth = rows["start_layer"] / evidence.n_layers
+    share = figure(depth.between(0.25, 0.75).groupby(rows["prompt"], sort=False).mean())
+    starts = " ".join(f"{layer}:{n}" for layer, n in sorted(Counter(map(int, rows["start_layer"])).items()))
+    told = f"start layer:count {starts} of {evidence.n_layers} layers; share in the middle half"
+    return by_interval(share, above=0.5, what=told)
 
 
 def lifetimes_vary(evidence: Evidence) -> Outcome:
-    """Two lifetimes, two layers or more apart, that each occur at least twice."""
-    lifetimes = Counter(int(life) for life in secondaries(evidence)["lifetime"])
+    """Two lifetimes, two layers or more apart, that each occur in two prompts at least."""
+    rows = secondaries(evidence)
+    lifetimes = Counter(int(life) for life in rows["lifetime"])
     if not lifetimes:
         return missing(NONE_FOUND)
+    prompts = int(rows["prompt"].nunique())
     told = "lifetime:count " + " ".join(f"{life}:{n}" for life, n in lifetimes.most_common())
-    if sum(lifetimes.values()) < MIN_PROMPTS:
-        return missing(f"too few to say: {sum(lifetimes.values())} secondary sinks, {MIN_PROMPTS} are needed", told)
-    often = [life for life, n in lifetimes.items() if n >= 2]
-    varies = bool(often) and max(often) - min(often) >= 2
-    numbers = {"value": float(len(lifetimes)), "prompts": secondaries(evidence)["prompt"].nunique()}
+    numbers = {"value": float(len(lifetimes)), "prompts": prompts}
+    if prompts < MIN_PROMPTS:
+        return Outcome("cannot be tested here", told, few(prompts), **numbers)
+    recurring = [int(life) for life, group in rows.groupby("lifetime") if group["prompt"].nunique() >= 2]
+    varies = bool(recurring) and max(recurring) - min(recurring) >= 2
     return beyond(varies, told, "no two recurring lifetimes lie two layers apart", numbers)
 
 
+def few(prompts: int) -> str:
+    """Why a claim waits for more prompts."""
+    return f"too few to say: secondary sinks in {prompts} prompts, {MIN_PROMPTS} are needed"
+
+
 def masses(evidence: Evidence) -> Iterator[tuple[str, float, float, float]]:
-    """(prompt, alpha of a secondary sink, of the anchor, of the median key) in the blocks that read the secondary."""
+    """(prompt, alpha of a secondary sink, of the primary, of the median key) in the blocks that read the secondary.
+
+    The primary is the released rule's: the longest of the first positions' states. The relative rule's anchor is the
+    key that draws most, so that nothing could draw more.
+    """
     findings = evidence.findings["sinks"]
-    by_prompt = {told["name"]: (i, told["anchor"]) for i, told in enumerate(findings.summary["prompts"])}
+    primary = {told["name"]: told["anchor"] for told in evidence.findings["released"].summary["prompts"]}
+    by_prompt = {told["name"]: (i, primary[told["name"]]) for i, told in enumerate(findings.summary["prompts"])}
     for row in secondaries(evidence).itertuples(index=False):
         index, anchor = by_prompt[str(row.prompt)]
+        if anchor is None:
+            continue
         alpha = findings.arrays[f"received.{index}"].mean(axis=1, dtype=np.float64)
         life = tuple(range(int(row.start_layer), int(row.start_layer) + int(row.lifetime)))
         read = alpha[reading_layers(life, evidence.n_layers)]
@@ -91,24 +109,16 @@ def masses(evidence: Evidence) -> Iterator[tuple[str, float, float, float]]:
 
 
 def weaker_than_primary(evidence: Evidence) -> Outcome:
-    """Mass of the secondary sinks minus the anchor's, in the same layers."""
-    frame: Any = pd.DataFrame(list(masses(evidence)), columns=["prompt", "secondary", "anchor", "ordinary"])
+    """Mass of the secondary sinks minus the primary's, in the same layers."""
+    frame: Any = pd.DataFrame(list(masses(evidence)), columns=["prompt", "secondary", "primary", "ordinary"])
     mean = frame.groupby("prompt", sort=False).mean()
-    outcome = by_interval(figure(mean["secondary"] - mean["anchor"]), below=0.0, what="alpha minus the anchor's")
+    outcome = by_interval(figure(mean["secondary"] - mean["primary"]), below=0.0, what="alpha minus the primary's")
     if outcome.value is None:
         return outcome
     times = float((mean["secondary"] / mean["ordinary"].clip(lower=1e-6)).median())
-    means = f"secondary {mean['secondary'].mean():.3f}, anchor {mean['anchor'].mean():.3f}"
+    means = f"secondary {mean['secondary'].mean():.3f}, primary {mean['primary'].mean():.3f}"
     extra = f" ({means}, {times:.0f} times a median key)"
-    return Outcome(
-        outcome.verdict,
-        outcome.measured + extra,
-        outcome.why,
-        outcome.value,
-        outcome.low,
-        outcome.high,
-        outcome.prompts,
-    )
+    return replace(outcome, measured=outcome.measured + extra)
 
 
 def of(run: str, name: str, what: str, *, above: float | None = None, below: float | None = None) -> Judge:
@@ -149,42 +159,69 @@ def causal(run: str, name: str, what: str) -> Judge:
 
 
 def effective(evidence: Evidence) -> Outcome:
-    """Directions of MLP inputs that the forming MLP maps onto the anchor's output (|cos| > 0.98)."""
-    told = evidence.claims("sink-formation").get("effective_components") or {}
-    tested, found = int(told.get("n") or 0), int(told.get("effective") or 0)
-    if not tested:
-        return missing(told.get("why") or "no layer formed enough secondary sinks for a PCA of its MLP's inputs")
-    return beyond(
-        found > 0,
-        f"{found} of {tested} signed components with |cos| > 0.98",
-        "no component is mapped onto the sink's direction",
-        {"value": float(found)},
-    )
+    """Different components of secondary sinks' inputs that one MLP maps onto the sink direction (|cos| > 0.98)."""
+    told = (evidence.claims("sink-formation").get("effective_components") or {}).get("secondary") or {}
+    if not told.get("blocks"):
+        return missing(told.get("why") or "no block formed enough secondary sinks for a PCA of its MLP's inputs")
+    directions, prompts = int(told["directions"]), int(told["prompts"])
+    measured = f"{directions} different components of one block with |cos| > 0.98"
+    numbers = {"value": float(directions), "prompts": prompts}
+    if prompts < MIN_PROMPTS:
+        return Outcome("cannot be tested here", measured, few(prompts), **numbers)
+    return beyond(directions >= 2, measured, "two different components of one block are needed", numbers)
+
+
+def weakens(evidence: Evidence) -> Outcome:
+    """The finder's own verdict: the interval over prompts, and the test against other layers."""
+    outcome = of("primary-weakening", "weakening.difference", "alpha there minus elsewhere", below=0.0)(evidence)
+    told = evidence.claims("primary-weakening").get("weakening.outcome") or {}
+    if outcome.verdict == "holds" and told.get("verdict") != "weaker":
+        untested = told.get("verdict") == "cannot be told"
+        verdict = "cannot be tested here" if untested else "does not hold"
+        return replace(outcome, verdict=verdict, why=told.get("why") or "other layers of its life are as weak")
+    return outcome
+
+
+def with_natural(measure: str, judge: Judge) -> Judge:
+    """`judge`, with the correlation over the sinks as they are beside its figure: that one proves nothing causal."""
+
+    def told(evidence: Evidence) -> Outcome:
+        outcome = judge(evidence)
+        natural = evidence.claims("sink-norm-law").get(f"correlation.{measure}.natural") or {}
+        if natural.get("mean") is None or outcome.value is None:
+            return outcome
+        return replace(outcome, measured=f"{outcome.measured}; over the sinks as they are {natural['mean']:.2f}")
+
+    return told
 
 
 def few_levels(evidence: Evidence) -> Outcome:
-    """How many (start layer, lifetime) levels hold the secondary sinks."""
-    told = evidence.claims("sinks").get("secondary_levels") or {}
+    """How many (start layer, lifetime) levels hold the secondary sinks, against as many random pairs."""
     rows = secondaries(evidence)
-    found = told.get("found")
-    if not found:
+    if not len(rows):
         return missing(NONE_FOUND)
-    numbers = {
-        "value": float(found),
-        "low": told.get("low"),
-        "high": told.get("high"),
-        "prompts": rows["prompt"].nunique(),
-    }
-    measured = f"{found} levels of {len(rows)} secondary sinks"
-    if len(rows) < 2 * found or numbers["prompts"] < MIN_PROMPTS:
-        return Outcome(
-            "cannot be tested here", measured, "too few secondary sinks to tell levels from chance", **numbers
-        )
-    return beyond(found <= FEW, measured, f"more than the {FEW} levels of the paper's models", numbers)
+    pairs = [(int(start), int(life)) for start, life in zip(rows["start_layer"], rows["lifetime"], strict=True)]
+    found = len(levels(pairs)[1])
+    prompts = int(rows["prompt"].nunique())
+    chance = np.array([len(levels(random_pairs(len(pairs), evidence.n_layers, seed))[1]) for seed in range(DRAWS)])
+    p = float((1 + (chance <= found).sum()) / (1 + DRAWS))
+    measured = f"{found} levels of {len(rows)} secondary sinks (random pairs: {np.median(chance):.0f}, p = {p:.3f})"
+    numbers = {"value": float(found), "prompts": prompts}
+    if prompts < MIN_PROMPTS:
+        return Outcome("cannot be tested here", measured, few(prompts), **numbers)
+    why = f"more than the {FEW} of the paper's models" if found > FEW else "random pairs fall into as few"
+    return beyond(found <= FEW and p <= 0.05, measured, why, numbers)
+
+
+def random_pairs(count: int, n_layers: int, seed: int) -> list[tuple[int, int]]:
+    """So many (start, lifetime) pairs, all that fit the model being equally likely."""
+    rng = np.random.default_rng(seed)
+    fitting = [(start, life) for start in range(n_layers - 2) for life in range(2, n_layers - start)]
+    return [fitting[i] for i in rng.integers(0, len(fitting), count)]
 
 
 def counts(evidence: Evidence) -> Outcome:
-    """The released rule's counts; they can be compared on the published models only."""
+    """The released rule's usual start layer and lifetime; they can be compared on the published models only."""
     table: Any = evidence.findings["released"].table
     anchors = {told["name"]: told["anchor"] for told in evidence.findings["released"].summary["prompts"]}
     others = table[[anchors[name] != at for name, at in zip(table["prompt"], table["position"], strict=True)]]
@@ -194,7 +231,9 @@ def counts(evidence: Evidence) -> Outcome:
         return missing(
             f"the counts were published for {' and '.join(one['model'] for one in published()['runs'])}", told
         )
-    starts = Counter(int(layer) for layer in others["start_layer"])
-    expected = {int(layer) for layer in run["start_layers"]}
+    starts, lives = (Counter(int(one) for one in others[name]) for name in ("start_layer", "lifetime"))
     usual = starts.most_common(1)[0][0] if starts else None
-    return beyond(usual in expected, f"{told}; usual start layer {usual}", f"published: {sorted(expected)}", {})
+    life = lives.most_common(1)[0][0] if lives else None
+    holds = str(usual) in run["start_layers"] and str(life) in run["lifetimes"]
+    measured = f"{told}; usual start layer {usual}, usual lifetime {life}"
+    return beyond(holds, measured, f"published: {', '.join(run['start_layers'])} and {' '.join(run['lifetimes'])}", {})

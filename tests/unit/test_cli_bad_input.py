@@ -104,7 +104,7 @@ def test_a_model_that_cannot_be_had(
     ("arguments", "code", "message"),
     [
         (["scan"], 2, "--model"),
-        (["scan", "--model", "x", "--find", "sinkz"], 2, "Did you mean sinks?"),
+        (["scan", "--model", "x", "--find", "sinkz"], 2, "Did you mean sinks"),
         (["ls", "things"], 2, "things"),
         (["frob"], 2, "frob"),
         (["show", "nowhere"], 1, "no run in nowhere"),

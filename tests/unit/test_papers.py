@@ -23,7 +23,7 @@ Secondary = tuple[int, int, int]
 """(prompt, start layer, lifetime)."""
 
 
-def sinks(secondary: list[Secondary], mass: float = 0.1, anchor: float = 0.5, levels: int = 1) -> Findings:
+def sinks(secondary: list[Secondary], mass: float = 0.1, anchor: float = 0.5) -> Findings:
     """A sinks run with these secondary sinks at position 20; the anchor is position 0."""
     rows = [
         {"prompt": f"p{i}", "position": 20, "kind": "secondary", "start_layer": start, "lifetime": life}
@@ -36,8 +36,7 @@ def sinks(secondary: list[Secondary], mass: float = 0.1, anchor: float = 0.5, le
         received[:, :, 0], received[:, :, 20] = anchor + 0.001 * i, mass
         arrays[f"received.{i}"] = received
     told = [{"name": f"p{i}", "anchor": 0} for i in range(PROMPTS)]
-    figure = {"found": levels if secondary else 0, "low": 1.0, "high": 2.0}
-    return Findings("sinks", table, COLUMNS, "", arrays, {"prompts": told, "claims": {"secondary_levels": figure}})
+    return Findings("sinks", table, COLUMNS, "", arrays, {"prompts": told})
 
 
 def evidence(found: Findings, hub_id: str | None = None, **runs: dict[str, Any]) -> Evidence:
@@ -62,20 +61,22 @@ MANY = [(i, 9 + i % 2, 4 if i < 5 else 7) for i in range(PROMPTS)]
         ("middle layers", sinks(MANY), "holds"),
         ("middle layers", sinks([(i, 2, 5) for i in range(PROMPTS)]), "does not hold"),
         ("middle layers", sinks([(i, 18, 1) for i in range(PROMPTS)]), "does not hold"),
+        ("middle layers", sinks([(i, 1 if i % 2 else 18, 1) for i in range(PROMPTS)]), "does not hold"),
         ("middle layers", sinks(MANY[:3]), "cannot be tested here"),
         ("middle layers", sinks([]), "cannot be tested here"),
         ("variable lifetime", sinks(MANY), "holds"),
         ("variable lifetime", sinks([(i, 9, 4) for i in range(PROMPTS)]), "does not hold"),
         ("variable lifetime", sinks([(i, 9, 4 + (i == 0) * 9) for i in range(PROMPTS)]), "does not hold"),
         ("variable lifetime", sinks(MANY[:2]), "cannot be tested here"),
+        ("variable lifetime", sinks([(0, 9, 4 + i % 2 * 3) for i in range(PROMPTS)]), "cannot be tested here"),
         ("weaker than the primary", sinks(MANY), "holds"),
         ("weaker than the primary", sinks(MANY, mass=0.7), "does not hold"),
         ("weaker than the primary", sinks([]), "cannot be tested here"),
-        ("few levels", sinks(MANY, levels=2), "holds"),
-        ("few levels", sinks(MANY + MANY, levels=9), "does not hold"),
-        ("few levels", sinks(MANY, levels=9), "cannot be tested here"),
+        ("few levels", sinks(MANY), "holds"),
+        ("few levels", sinks([(i, 1 + i, 19 - i - 2 * (i % 2)) for i in range(PROMPTS)]), "does not hold"),
+        ("few levels", sinks([(i, 9, 2 + i // 4 * 3) for i in range(3)]), "cannot be tested here"),
         ("few levels", sinks([]), "cannot be tested here"),
-        ("released counts", sinks(MANY), "cannot be tested here"),
+        ("released start layer", sinks(MANY), "cannot be tested here"),
     ],
 )
 def test_claims_of_the_sinks_run(name: str, found: Findings, expected: str) -> None:
@@ -84,21 +85,23 @@ def test_claims_of_the_sinks_run(name: str, found: Findings, expected: str) -> N
     assert outcome.measured and (expected == "holds") == (outcome.why == "")
 
 
-@pytest.mark.parametrize(("start", "expected"), [(16, "holds"), (9, "does not hold")])
-def test_released_counts_of_a_published_model(start: int, expected: str) -> None:
-    found = sinks([(i, start, 3) for i in range(5)])
-    assert judge("released counts", evidence(found, "Qwen/Qwen3-4B-Base")).verdict == expected
+@pytest.mark.parametrize(
+    ("start", "life", "expected"),
+    [(16, 18, "holds"), (16, 3, "does not hold"), (9, 18, "does not hold")],
+)
+def test_released_counts_of_a_published_model(start: int, life: int, expected: str) -> None:
+    found = sinks([(i, start, life) for i in range(5)])
+    assert judge("released start layer", evidence(found, "Qwen/Qwen3-4B-Base")).verdict == expected
 
 
 @pytest.mark.parametrize(
     ("name", "run", "figure", "high_is_yes"),
     [
         ("formed by an MLP", "sink_formation", "mlp_share.secondary", True),
-        ("onto the primary's direction", "sink_formation", "cosine.direction.difference", True),
-        ("norm sets the sink score", "sink_norm_law", "correlation.score.causal", True),
-        ("norm sets the lifetime", "sink_norm_law", "correlation.lifetime.causal", True),
-        ("the direction makes a sink", "sink_norm_law", "reverse.became_sinks", True),
-        ("the primary weakens", "primary_weakening", "weakening.difference", False),
+        ("onto the primary's direction", "sink_formation", "cosine.direction.difference_secondary", True),
+        ("norm sets the sink score", "sink_norm_law", "correlation.score.graded", True),
+        ("norm sets the lifetime", "sink_norm_law", "correlation.lifetime.graded", True),
+        ("the direction makes a sink", "sink_norm_law", "reverse.secondary.became_sinks", True),
     ],
 )
 def test_claims_that_hang_on_one_figure(name: str, run: str, figure: str, high_is_yes: bool) -> None:
@@ -141,19 +144,44 @@ def test_a_claim_that_a_causal_check_decides(verdict: str, expected: str) -> Non
         else dict(zip(names, (-0.2, 0, -0.2, -0.3, -0.1), strict=True))
     )
     check = {"verdict": verdict, "prompts": 8, **numbers}
-    given = evidence(sinks(MANY), sink_formation={"check.secondary": check})
+    given = evidence(sinks(MANY), sink_formation={"check.secondary_mlp": check})
     assert judge("no MLP output, no sink", given).verdict == expected
     assert judge("no MLP output, no sink", evidence(sinks([]), sink_formation={})).verdict == "cannot be tested here"
 
 
 def test_effective_components() -> None:
     def outcome(**told: Any) -> str:
-        given = evidence(sinks([]), sink_formation={"effective_components": told})
+        given = evidence(sinks([]), sink_formation={"effective_components": {"secondary": told}})
         return judge("many inputs, one direction", given).verdict
 
-    assert outcome(n=8, effective=2) == "holds"
-    assert outcome(n=8, effective=0) == "does not hold"
-    assert outcome(n=0, effective=0) == "cannot be tested here"
+    assert outcome(blocks=1, directions=2, prompts=8) == "holds"
+    assert outcome(blocks=2, directions=1, prompts=8) == "does not hold"
+    assert outcome(blocks=1, directions=2, prompts=7) == "cannot be tested here"
+    assert outcome(blocks=0, why="no block") == "cannot be tested here"
+
+
+@pytest.mark.parametrize(
+    ("high", "finder", "expected"),
+    [
+        (-0.1, "weaker", "holds"),
+        (-0.1, "not weaker", "does not hold"),
+        (-0.1, "cannot be told", "cannot be tested here"),
+        (0.1, "weaker", "does not hold"),
+    ],
+)
+def test_weakening_needs_the_layer_test_too(high: float, finder: str, expected: str) -> None:
+    figure = {"mean": -0.2, "low": -0.3, "high": high, "n": 9}
+    given = {"weakening.difference": figure, "weakening.outcome": {"verdict": finder, "why": "so"}}
+    outcome = judge("the primary weakens", evidence(sinks(MANY), primary_weakening=given))
+    assert outcome.verdict == expected and outcome.value == -0.2
+    assert judge("the primary weakens", evidence(sinks(MANY), primary_weakening={})).verdict == "cannot be tested here"
+
+
+def test_the_natural_correlation_stands_beside_the_causal_one() -> None:
+    graded = {"mean": 0.9, "low": 0.8, "high": 0.95, "n": 9}
+    claims = {"correlation.score.graded": graded, "correlation.score.natural": {"mean": 0.25}}
+    told = judge("norm sets the sink score", evidence(sinks(MANY), sink_norm_law=claims)).measured
+    assert "0.900" in told and told.endswith("over the sinks as they are 0.25")
 
 
 def rates(natural: float, random: float, repeated: float, positions: str = "rotary", hub_id: str | None = None) -> Any:
@@ -172,6 +200,7 @@ def test_gu2024() -> None:
     assert rates(20, 5, 19) == [no, no, no, untested]
     assert rates(80, 70, 0, "standard") == [yes, yes, no, untested]
     assert rates(80, 70, 60, "standard") == [yes, yes, yes, untested]
+    assert rates(80, 70, 60, "none")[2] == untested
     assert rates(0, 70, 60)[1:3] == [untested, untested]
     assert rates(98, 76, 0, hub_id="mistralai/Mistral-7B-v0.1")[3] == yes
     assert rates(98, 60, 0, hub_id="mistralai/Mistral-7B-v0.1")[3] == no
@@ -206,6 +235,12 @@ def test_the_golden_check_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(rule, "window", lambda norm: (23, 47))
         assert not checks.golden_counts(run).passed
+
+
+@pytest.mark.parametrize(("gap", "passed"), [(0.0, True), (0.5, False), (None, None)])
+def test_the_norm_laws_self_test_is_a_check(gap: float | None, passed: bool | None) -> None:
+    found = dataclasses.replace(sinks([]), summary={"identity": gap})
+    assert [check.passed for check in checks.identity({"sink-norm-law": found})] == ([] if passed is None else [passed])
 
 
 def test_every_paper_is_complete() -> None:

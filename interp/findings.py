@@ -182,6 +182,7 @@ class Findings:
         caveats: sentences a reader must see beside the verdict (reduced, truncated, assumed).
         verification: the causal check; None until it ran.
         heatmaps, strips, charts, sheets: what the report draws.
+        table_title: for findings whose table is the main thing: its heading; the page then begins with it.
     """
 
     finder: str
@@ -196,6 +197,7 @@ class Findings:
     strips: list[TokenStrip] = field(default_factory=list)
     charts: list[Chart] = field(default_factory=list)
     sheets: list[Sheet] = field(default_factory=list)
+    table_title: str | None = None
 
     def records(self) -> list[dict[str, Any]]:
         """Rows as plain JSON-able dicts; a missing value is None."""

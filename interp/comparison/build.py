@@ -35,6 +35,7 @@ def side_by_side(runs: Sequence[Compared]) -> tuple[Findings, dict[str, Any]]:
         verification=Verification("nothing to verify", "", HOW),
         charts=[*own.charts(runs), *charts],
         sheets=[*own.sheets(runs), *shared.sheets(runs)],
+        table_title="The runs",
     )
     names = ", ".join(run.name for run in runs)
     return findings, {"model": names, "runs": {run.name: run.result.provenance for run in runs}}

@@ -32,9 +32,9 @@ EACH = 8
 COLUMNS = (
     Column("claim", "string", "claim", "Short name of the claim."),
     Column("verdict", "string", "verdict", "Whether it holds for this model on these prompts, by the rule beside it."),
-    Column("statement", "string", "the paper says", "The claim in one sentence."),
-    Column("published", "string", "published", "The published figure, with the models it is of."),
     Column("measured", "string", "measured here", "The figure measured here, with its 95 % bootstrap interval."),
+    Column("published", "string", "published", "The published figure, with the models it is of."),
+    Column("statement", "string", "the paper says", "The claim in one sentence."),
     Column("rule", "string", "rule", "When the verdict is: holds."),
     Column("why", "string", "why", "What failed, or what is missing."),
     Column("value", "float64", "value", "The measured figure the rule goes by."),
@@ -193,10 +193,10 @@ def judged(
             "runs": {name: {"verdict": found.verdict, "folder": str(Path(name))} for name, found in findings.items()},
         },
         caveats=[*paper.caveats, *_caveats(findings)],
-        verification=first.verification,
         heatmaps=[heatmap for heatmap in first.heatmaps if heatmap.prompt is None],
         charts=charts,
         sheets=sheets,
+        table_title="The claims",
     )
 
 
@@ -213,12 +213,12 @@ def verdict(paper: Paper, model: str, outcomes: Sequence[Outcome], checks: Seque
         f"on these prompts, {counts['does not hold']} {'does' if counts['does not hold'] == 1 else 'do'} not, and "
         f"{untested} cannot be tested here."
     ]
-    said += [f"{kind[0].upper()}{kind[1:]}: {', '.join(names)}." for kind, names in named.items() if names]
+    said += [f"{kind[0].upper()}{kind[1:]}: {'; '.join(names)}." for kind, names in named.items() if names]
     failed = [check.name for check in checks if not check.passed]
     said.append(
         f"The run's own checks failed, so the verdicts are not to be trusted: {', '.join(failed)}."
         if failed
-        else f"The run's own {len(checks)} checks passed."
+        else f"The run's own {len(checks)} check{'s' * (len(checks) != 1)} passed."
     )
     return " ".join(said)
 

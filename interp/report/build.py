@@ -76,6 +76,15 @@ def _page(findings: Findings, provenance: dict[str, Any], prompts: Sequence[Prom
     script = _script()
     model = provenance.get("model")
     name = model.get("name") if isinstance(model, dict) else model
+    table = Template(_asset("table.html")).substitute(
+        title=h(findings.table_title or "Everything found"),
+        where="" if findings.table_title is None else "leading",
+        head=sections.table_head(findings),
+        rows=sections.table_rows(findings),
+    )
+    link = f'<a href="#table">{h(findings.table_title or "Table")}</a>'
+    early = findings.table_title is not None
+    unchecked = early and (findings.verification is None or findings.verification.effect is None)
     policy = (
         f"default-src 'none'; script-src '{_hash(script)}' '{plotly_hash}'; style-src 'unsafe-inline'; "
         "img-src data: blob:; base-uri 'none'; form-action 'none'"
@@ -87,7 +96,7 @@ def _page(findings: Findings, provenance: dict[str, Any], prompts: Sequence[Prom
         finder=h(findings.finder),
         model=h(name or "unnamed model"),
         verdict=sections.verdict(findings.verdict),
-        badge=sections.badge(findings.verification),
+        badge="" if unchecked else f"<p>{sections.badge(findings.verification)}</p>",
         facts=sections.facts(findings, provenance, prompts),
         caveats=sections.sentences(findings.caveats, "The finder states no caveat."),
         check=sections.check_text(findings.verification),
@@ -95,8 +104,11 @@ def _page(findings: Findings, provenance: dict[str, Any], prompts: Sequence[Prom
         charts=charts.charts_section(drawn),
         sheets_link='<a href="#sheets">Further tables</a>' if findings.sheets else "",
         sheets=sheets.sheets_section(findings.sheets, rows),
-        table_head=sections.table_head(findings),
-        table_rows=sections.table_rows(findings),
+        table_early=table if early else "",
+        table_early_link=link if early else "",
+        table_late="" if early else table,
+        table_late_link="" if early else link,
+        check_hidden=" hidden" if unchecked else "",
         summary=sections.tree(findings.summary) if findings.summary else '<p class="empty">No further numbers.</p>',
         prompts=prompt_list,
         provenance=sections.tree(provenance)

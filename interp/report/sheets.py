@@ -11,7 +11,7 @@ from interp.report.text import clean, h, label, number
 
 ROWS = 2_000  # of one sheet in the page
 CELLS = 100_000  # of all sheets together
-WORDY = 60  # letters from which a cell may break into lines
+WORDY = 40  # letters from which a cell may break into lines
 STATIC_ROWS = 50  # of one sheet in HTML; the scripts show more on demand
 
 

@@ -53,6 +53,7 @@ def save_findings(folder: RunFolder, findings: Findings) -> dict[str, Any]:
         "strips": strips,
         "charts": [plain(dataclasses.asdict(chart)) for chart in findings.charts],
         "sheets": [plain(dataclasses.asdict(sheet)) for sheet in findings.sheets],
+        "table_title": findings.table_title,
     }
 
 
@@ -78,6 +79,7 @@ def load_findings(folder: RunFolder, record: dict[str, Any]) -> Findings:
             strips=[_get_strip(strip, arrays) for strip in record["strips"]],
             charts=[_get_chart(chart) for chart in record.get("charts", [])],
             sheets=[_get_sheet(sheet) for sheet in record.get("sheets", [])],
+            table_title=record.get("table_title"),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise RunFolderError(

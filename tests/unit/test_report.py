@@ -294,3 +294,13 @@ def test_any_provenance_is_shown(provenance: dict[str, Any]) -> None:
 
 
 # Figures and repr
+
+
+def test_a_table_that_is_the_main_thing_leads_the_page() -> None:
+    findings = dataclasses.replace(sample_findings.sample()[0], table_title="The <claims>", verification=None)
+    page = build.build_report(findings, {}, [])
+    assert page.count('id="table"') == 1 and page.index('id="table"') < page.index('id="check"')
+    assert "<h2>The &lt;claims&gt;</h2>" in page and "Everything found" not in page
+    assert 'id="check" tabindex="-1" hidden' in page and "causal check:" not in page.split("<script")[0]
+    usual = build.build_report(sample_findings.sample()[0], {}, [])
+    assert usual.index('id="table"') > usual.index('id="check"') and "Everything found" in usual

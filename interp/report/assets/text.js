@@ -27,7 +27,7 @@ function num(value, digits = 3) {
   return value.toPrecision(digits);
 }
 
-const WORDY = 60; // letters from which a cell of a table may break into lines
+const WORDY = 40; // letters from which a cell of a table may break into lines
 const plural = (count, word) => `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;
 const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 

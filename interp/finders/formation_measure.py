@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from interp.errors import SiteError
+from interp.errors import SiteError, TraceError
 from interp.finders.base import Unit
 from interp.finders.formation_config import DIRECTION, QUANTITIES, SITES, FormationConfig
 from interp.finders.formation_plan import Case, cases
@@ -22,6 +23,8 @@ from probes.base import Prompt
 Vectors = dict[str, Tensor | None]
 WANTED = {**SITES, **{site: site for site in writes.SITES}}
 """Every quantity, and what its attribution takes."""
+LENT = 64
+"""So many of a prompt's most frequent ordinary token ids lend their cosines to sinks of other prompts."""
 
 
 def measure(model: Any, prompt: Prompt, config: FormationConfig) -> Unit:
@@ -29,8 +32,10 @@ def measure(model: Any, prompt: Prompt, config: FormationConfig) -> Unit:
 
     Arrays, a row a sink (n) and a row a forming block (m): ``cosines``, ``control_cosines`` float32 [n, quantity], NaN
     where there is none; ``mlp_in``, ``control_in`` float32 [n, d_model], NaN without a control; ``anchor_out``,
-    ``anchor_state`` float32 [m, d_model]. Facts: ``anchor``, ``blocks`` (the m forming blocks), ``lacks`` (quantity ->
-    reason), ``rows`` (see `row`), ``attention_path``.
+    ``anchor_state`` float32 [m, d_model]; ``lent`` float32 [k, quantity], cosines of ordinary tokens with the anchor,
+    in every forming block, for sinks of other prompts (`formation_rows.controls`). Facts: ``anchor``, ``blocks`` (the m
+    forming blocks), ``lacks`` (for each of them, quantity -> reason), ``lent`` (the k pairs of block and token id),
+    ``rows`` (see `row`), ``attention_path``.
     """
     found = found_sinks(model, prompt, config)
     planned = cases(prompt, found, config)
@@ -38,15 +43,21 @@ def measure(model: Any, prompt: Prompt, config: FormationConfig) -> Unit:
     facts: dict[str, Any] = {
         "anchor": found.anchor,
         "blocks": blocks,
-        "lacks": lacks(model, blocks),
+        "lacks": [lacks(model, block) for block in blocks],
+        "lent": [],
         "attention_path": found.unit.facts["attention_path"],
         "rows": [],
     }
     if found.anchor is None:
         return Unit(facts=facts)
+    lending = lenders(prompt.ids, found.ordinary)
     positions = {
         block: sorted(
-            {found.anchor, *(at for c in planned if c.sink.start == block for at in (c.sink.position, *c.controls))}
+            {
+                found.anchor,
+                *lending.values(),
+                *(at for c in planned if c.sink.start == block for at in (c.sink.position, *c.controls)),
+            }
         )
         for block in blocks
     }
@@ -59,12 +70,17 @@ def measure(model: Any, prompt: Prompt, config: FormationConfig) -> Unit:
         "control_in": np.full((count, size), np.nan, np.float32),
         "anchor_out": np.full((len(blocks), size), np.nan, np.float32),
         "anchor_state": np.full((len(blocks), size), np.nan, np.float32),
+        "lent": np.full((len(blocks) * len(lending), len(QUANTITIES)), np.nan, np.float32),
     }
     rows: dict[int, dict[str, Any]] = {}
     for number, block in enumerate(blocks):
         here, place = taken[block], {at: i for i, at in enumerate(positions[block])}
         reference = place[found.anchor]
-        alike = similarities(here, reference, facts["lacks"])  # [position, quantity]
+        facts["lacks"][number].update(activate(model, block, here))
+        alike = similarities(here, reference, facts["lacks"][number])  # [position, quantity]
+        for token, at in lending.items():
+            arrays["lent"][len(facts["lent"])] = alike[place[at]]
+            facts["lent"].append([block, token])
         arrays["anchor_out"][number] = numbers(here["mlp_out"], reference)
         arrays["anchor_state"][number] = numbers(here["resid_post"], reference)
         mine = [(i, case) for i, case in enumerate(planned) if case.sink.start == block]
@@ -103,18 +119,40 @@ def row(case: Case, received: np.ndarray, part: dict[str, Any]) -> dict[str, Any
     }
 
 
-def lacks(model: Any, blocks: Sequence[int]) -> dict[str, str]:
+def lenders(ids: Sequence[int], ordinary: Sequence[int]) -> dict[int, int]:
+    """The `LENT` most frequent ids among ordinary positions, each with its last such position."""
+    counts = Counter(ids[at] for at in ordinary)
+    last = {ids[at]: at for at in ordinary}
+    return {token: last[token] for token, _ in counts.most_common(LENT)}
+
+
+def lacks(model: Any, block: int) -> dict[str, str]:
     """Quantities that a forming block does not have, and why."""
     missing = {}
-    for block in blocks:
-        for name, site in SITES.items():
-            try:
-                model.sites.binding(f"blocks.{block}.{site}")
-            except SiteError as error:
-                missing[name] = str(error)
-        if not model.sites.structure.post_norm:
-            missing["mlp_added"] = "no norm stands between the MLP and the residual, so the MLP output is what is added"
+    for name, site in SITES.items():
+        try:
+            model.sites.binding(f"blocks.{block}.{site}")
+        except SiteError as error:
+            missing[name] = str(error)
+    if not model.sites.structure.post_norm:
+        missing["mlp_added"] = "no norm stands between the MLP and the residual, so the MLP output is what is added"
     return missing
+
+
+def activate(model: Any, block: int, here: Vectors) -> dict[str, str]:
+    """Make ``activation`` of the gate's values `here`; why not, if the function cannot be told."""
+    gate, product = here["gate"], here["product"]
+    if gate is None:
+        return {}
+    if product is None:
+        here["activation"] = None
+        return {"activation": f"block {block} has no act(gate) * up that would tell the activation function"}
+    try:
+        here["activation"] = mlp.activated(model.sites, block, gate, here["up"], product)
+    except SiteError as error:
+        here["activation"] = None
+        return {"activation": str(error)}
+    return {}
 
 
 @torch.no_grad()
@@ -137,13 +175,6 @@ def vectors(
         traced.run(list(ids), **skip_logits(model))
         for (block, name), site in at.items():
             taken[block][name] = traced[site][0, list(positions[block])] if site in known else None
-    for block, here in taken.items():
-        gate, product = here.get("gate"), here.get("product")
-        if gate is not None and product is not None:
-            try:
-                here["activation"] = mlp.activated(model.sites, block, gate, here["up"], product)
-            except SiteError:
-                here["activation"] = None
     return taken
 
 
@@ -215,7 +246,7 @@ def _experts(
     try:
         found = mlp.fired(model.sites, block, value[rows])
         factor = writes.factor(model.sites, block, ("mlp.hook_out", "hook_mlp_out"), out[rows], added[rows])
-    except SiteError as error:
+    except (SiteError, TraceError) as error:  # one unusual block is no reason to end the scan
         return None, str(error)
     seen = factor * direction
     parts = torch.cat([found.output, found.rest[:, None]], dim=1)

@@ -82,11 +82,13 @@ def former_sheet(rows: Sequence[Sequence[dict[str, Any]]]) -> Sheet:
             module,
             kind,
             len(found),
-            *(_mean([row[name] for row in found]) for name in ("mlp", "attention", "carried")),
+            *(None if module is None else _mean([row[name] for row in found]) for name in ("mlp", "attention")),
+            _mean([row["carried"] for row in found]),
         )
         for (block, kind, module), found in sorted(groups.items(), key=lambda item: (item[0][0], -len(item[1])))
     ]
-    return Sheet("formed-by", "Who formed the sinks", columns, tuple(made), "Shares add up to 1 but for a bias.")
+    caption = "Shares add up to 1; none are given where nobody is named, for those of next to nothing mean nothing."
+    return Sheet("formed-by", "Who formed the sinks", columns, tuple(made), caption)
 
 
 def expert_sheet(found: Sequence[dict[str, Any]]) -> Sheet:
@@ -121,8 +123,8 @@ def scatter(inputs: Inputs, scores: np.ndarray, explained: Sequence[float]) -> C
     )
     shares = [f"{100 * share:.0f} %" for share in [*explained, 0.0][:2]]
     return Chart(
-        f"mlp-inputs-{inputs.block}",
-        f"MLP inputs of block {inputs.block}: {n} sinks and as many controls",
+        f"mlp-inputs-{inputs.key}",
+        f"MLP inputs of block {inputs.block}: {n} {inputs.among} and as many controls",
         f"component 1 ({shares[0]} of the variance)",
         f"component 2 ({shares[1]})",
         series,
@@ -131,7 +133,7 @@ def scatter(inputs: Inputs, scores: np.ndarray, explained: Sequence[float]) -> C
     )
 
 
-def sweep_charts(block: int, examined: Unit, config: FormationConfig) -> list[Chart]:
+def sweep_charts(told: dict[str, Any], examined: Unit, config: FormationConfig) -> list[Chart]:
     """Norm of the MLP's output, and its cosine with the anchor's, over the scale of each component."""
     factors = tuple(scales(config).astype(float).tolist())
     made = []
@@ -139,15 +141,15 @@ def sweep_charts(block: int, examined: Unit, config: FormationConfig) -> list[Ch
         ("cosine", "cosine with the anchor's MLP output", f"Effective: beyond {config.effective:g} at scale 1 or -1."),
         ("norm", "norm of the MLP's output", "Scale 0 is a zero input."),
     ):
-        values = examined.arrays[f"{name}.{block}"]
+        values = examined.arrays[f"{name}.{told['key']}"]
         series = tuple(
             Series(f"component {i + 1}", factors, tuple(float(v) if np.isfinite(v) else None for v in row))
             for i, row in enumerate(values)
         )
         made.append(
             Chart(
-                f"sweep-{name}-{block}",
-                f"Block {block}: components of the MLP's input, scaled",
+                f"sweep-{name}-{told['key']}",
+                f"Block {told['block']}: components of the MLP's input at {told['among']}, scaled",
                 "scale of the unit component",
                 label,
                 series,
@@ -162,6 +164,7 @@ def component_sheet(signed: Sequence[dict[str, Any]], config: FormationConfig) -
     """Signed unit components and what the MLP makes of them."""
     columns = (
         Column("block", "Int64", "block", "Forming block whose MLP it is."),
+        Column("among", "string", "inputs of", "All sinks of the block, or the secondary ones alone."),
         Column("component", "Int64", "component", "Number of the principal component, the largest first."),
         Column("sign", "string", "sign", "+ is the sinks' side."),
         Column("explained", "float64", "variance", "Share of the inputs' variance along it."),
@@ -182,7 +185,8 @@ def with_examined(
 ) -> None:
     """Add to `findings` what `examine` measured."""
     for told in findings.summary["pca"][: config.draw]:
-        findings.charts.extend(sweep_charts(told["block"], examined, config))
+        if told["explained"]:
+            findings.charts.extend(sweep_charts(told, examined, config))
     if signed:
         findings.sheets.append(component_sheet(signed, config))
     findings.arrays.update({f"sweep.{name}": values for name, values in examined.arrays.items()})

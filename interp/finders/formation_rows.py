@@ -14,33 +14,24 @@ from interp.verify import bootstrap_mean
 from probes.base import Prompt
 
 GROUPS = ("primary", "secondary", "transient")
-
-
-def former(row: dict[str, Any], config: FormationConfig) -> str | None:
-    """The module with the largest share of the gain: ``MLP 5``, ``head 5.2``, or ``attention 5`` where its heads cannot
-    be told apart; None where the block did not form the sink, or nobody can say who did."""
-    if row["mlp"] is None or row["carried"] is None or row["carried"] > config.carried:
-        return None
-    shares = {f"MLP {row['start']}": row["mlp"]}
-    if row["heads"] is None:
-        shares[f"attention {row['start']}"] = row["attention"]
-    else:
-        shares.update({f"head {row['start']}.{head}": share for head, share in enumerate(row["heads"])})
-    return max(shares, key=lambda name: shares[name])
+SAME_TOKEN = CONTROLS[:2]
 
 
 def controls(prompts: Sequence[Prompt], units: Sequence[Unit]) -> list[tuple[np.ndarray, list[str | None], list[int]]]:
     """For each prompt: the controls' cosines [n, quantity], their kind and number.
 
-    A sink without the same token elsewhere in its prompt takes the controls which sinks of other prompts have for that
-    token in that block, each compared with the anchor of its own prompt.
+    A sink without the same token elsewhere in its prompt takes those of the other prompts, each compared with the
+    anchor of its own prompt: the controls of a sink of that token in that block, else the token where it is ordinary.
+    The latter is known only where some sink of that prompt starts in the same block, and for its most frequent tokens
+    (`formation_measure.LENT` of them).
     """
-    pool: dict[tuple[int, int], list[tuple[int, np.ndarray]]] = defaultdict(list)
+    pool: dict[tuple[int, int], dict[int, np.ndarray]] = defaultdict(dict)
     for number, (prompt, unit) in enumerate(zip(prompts, units, strict=True)):
+        for (block, token), cosines in zip(unit.facts["lent"], unit.arrays.get("lent", ()), strict=True):
+            pool[block, token][number] = cosines
         for i, row in enumerate(unit.facts["rows"]):
             if row["control"] == CONTROLS[0]:
-                found = unit.arrays["control_cosines"][i]
-                pool[row["start"], prompt.ids[row["position"]]].append((number, found))
+                pool[row["start"], prompt.ids[row["position"]]][number] = unit.arrays["control_cosines"][i]
     made = []
     for number, (prompt, unit) in enumerate(zip(prompts, units, strict=True)):
         rows = unit.facts["rows"]
@@ -48,7 +39,8 @@ def controls(prompts: Sequence[Prompt], units: Sequence[Unit]) -> list[tuple[np.
         kinds: list[str | None] = []
         counts: list[int] = []
         for i, row in enumerate(rows):
-            elsewhere = [c for at, c in pool[row["start"], prompt.ids[row["position"]]] if at != number]
+            lent = pool.get((row["start"], prompt.ids[row["position"]]), {})
+            elsewhere = [cosines for at, cosines in lent.items() if at != number]
             kind, count = row["control"], len(row["controls"])
             if kind is not None:
                 cosines[i] = unit.arrays["control_cosines"][i]
@@ -99,39 +91,66 @@ def claims(
     """Flat facts for whoever reproduces the paper, with bootstrap intervals over prompts (see `sink_formation`)."""
     made: dict[str, Any] = {}
     for group in (*GROUPS, "anchor"):
-        by_prompt = [
-            [
-                r["mlp"]
-                for r in told
-                if (r["anchor"] if group == "anchor" else r["kind"] == group) and r["mlp"] is not None
-            ]
-            for told in rows
-        ]
+        mine = [[r for r in told if (r["anchor"] if group == "anchor" else r["kind"] == group)] for told in rows]
+        # Where nobody is named the block added little or none of the state: a share of next to nothing may be anything.
+        by_prompt = [[r["mlp"] for r in told if r["formed_by"] is not None] for told in mine]
         what = "the anchor's forming block" if group == "anchor" else f"the forming blocks of {group} sinks"
-        made[f"mlp_share.{group}"] = estimate(by_prompt, config, f"no share could be told in {what}")
+        made[f"mlp_share.{group}"] = {
+            **estimate(by_prompt, config, f"no share could be told in {what}"),
+            "left_out": sum(r["formed_by"] is None for told in mine for r in told),
+        }
     for q, name in enumerate(QUANTITIES):
         pairs = [
             [
-                (unit.arrays["cosines"][i, q], found[i, q], row["kind"])
+                (unit.arrays["cosines"][i, q], found[i, q], row["kind"], kinds[i] in SAME_TOKEN)
                 for i, row in enumerate(told)
                 if np.isfinite(unit.arrays["cosines"][i, q]) and np.isfinite(found[i, q])
             ]
-            for told, unit, (found, _, _) in zip(rows, units, control, strict=True)
+            for told, unit, (found, kinds, _) in zip(rows, units, control, strict=True)
         ]
-        reasons = [unit.facts["lacks"][name] for unit in units if name in unit.facts["lacks"]]
-        why = reasons[0] if reasons else "no sink beside the anchor has a control"
         sides = {
-            "sinks": [[a for a, _, _ in pair] for pair in pairs],
-            "controls": [[b for _, b, _ in pair] for pair in pairs],
-            "difference": [[a - b for a, b, _ in pair] for pair in pairs],
-            "secondary": [[a for a, _, kind in pair if kind == "secondary"] for pair in pairs],
+            "sinks": [[a for a, _, _, _ in pair] for pair in pairs],
+            "controls": [[b for _, b, _, _ in pair] for pair in pairs],
+            "difference": [[a - b for a, b, _, _ in pair] for pair in pairs],
+            "secondary": [[a for a, _, kind, _ in pair if kind == "secondary"] for pair in pairs],
+            "difference_secondary": [
+                [a - b for a, b, kind, same in pair if kind == "secondary" and same] for pair in pairs
+            ],
         }
+        why = _absent(name, rows, units) or "no secondary sink has a control"
         for side, values in sides.items():
-            made[f"cosine.{name}.{side}"] = estimate(values, config, why)
+            same = " that is the same token" if side == "difference_secondary" and why.startswith("no ") else ""
+            made[f"cosine.{name}.{side}"] = estimate(values, config, why + same)
     counts = Counter(row["formed_by"] for told in rows for row in told if row["formed_by"] is not None)
     total = sum(len(told) for told in rows)
     made["formed_by"] = {"counts": dict(counts.most_common()), "n": total, "unnamed": total - sum(counts.values())}
     return made
+
+
+def lacking(units: Sequence[Unit]) -> dict[str, dict[str, Any]]:
+    """Quantities that some forming block lacks: ``why``, which ``blocks``, ``of`` how many forming blocks."""
+    found: dict[str, dict[int, str]] = defaultdict(dict)
+    for unit in units:
+        for block, missing in zip(unit.facts["blocks"], unit.facts["lacks"], strict=True):
+            for name, reason in missing.items():
+                found[name][block] = reason
+    total = len({block for unit in units for block in unit.facts["blocks"]})
+    return {
+        name: {"why": next(iter(by.values())), "blocks": sorted(by), "of": total}
+        for name, by in sorted(found.items(), key=lambda item: QUANTITIES.index(item[0]))
+    }
+
+
+def _absent(name: str, rows: Sequence[Sequence[dict[str, Any]]], units: Sequence[Unit]) -> str | None:
+    """Why no sink has a quantity that can be compared; None where one has."""
+    why: str | None = "no sink beside the anchor has a control"
+    for told, unit in zip(rows, units, strict=True):
+        for row in told:
+            if not row["anchor"] and row["controls"]:
+                why = unit.facts["lacks"][unit.facts["blocks"].index(row["start"])].get(name)
+                if why is None:
+                    return None
+    return why
 
 
 def estimate(by_prompt: Sequence[Sequence[float]], config: FormationConfig, why: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from interp.finders.base import ModelFacts
 from interp.finders.formation_config import CONTROLS, MEANING, FormationConfig
+from interp.finders.formation_former import is_mlp
 from interp.finders.sink_words import LONGEST_NAME, count, lengths
 from interp.findings import Findings, Verification
 from interp.text import printable
@@ -38,7 +39,7 @@ def verdict(findings: Findings, facts: ModelFacts) -> str:
 def _formed(rows: Sequence[dict[str, Any]], what: str) -> str:
     """``the MLPs of blocks 2 and 4 formed 12 of 14 sinks (81 % to 99 % of the gain)``."""
     named = [row for row in rows if row["formed_by"] is not None]
-    by_mlp = [row for row in named if row["formed_by"].startswith("MLP")]
+    by_mlp = [row for row in named if is_mlp(row["formed_by"])]
     if not by_mlp:
         return f"no MLP formed any of {len(rows)} {what}"
     blocks = sorted({row["start"] for row in by_mlp})
@@ -59,8 +60,11 @@ def _alike(claims: dict[str, Any], quantity: str) -> str | None:
     return None if sinks is None else f"{MEANING[quantity]} {sinks:.2f} against {controls:.2f}"
 
 
-def component_sentence(signed: Sequence[dict[str, Any]], config: FormationConfig) -> str | None:
-    """How many of the components that were fed make the MLP write what it writes for the anchor."""
+def component_sentence(
+    signed: Sequence[dict[str, Any]], secondary: dict[str, Any], config: FormationConfig
+) -> str | None:
+    """How many of the components that were fed make the MLP write what it writes for the anchor; `secondary`: see
+    `formation_pca.directions`."""
     if not signed:
         return None
     effective = [one for one in signed if one["effective"]]
@@ -68,7 +72,17 @@ def component_sentence(signed: Sequence[dict[str, Any]], config: FormationConfig
     where = f" (block{'s' * (len(blocks) > 1)} {', '.join(map(str, blocks))})" if blocks else ""
     return (
         f"Of {len(signed)} signed unit components of the MLP inputs, {len(effective)} make their MLP write along its "
-        f"own output for the anchor, |cosine| > {config.effective:g}{where}."
+        f"own output for the anchor, |cosine| > {config.effective:g}{where}.{_directions(secondary)}"
+    )
+
+
+def _directions(secondary: dict[str, Any]) -> str:
+    if secondary["directions"] is None:
+        return ""
+    return (
+        f" Of the inputs of secondary sinks alone, at most {count(secondary['directions'], 'different component')} in "
+        f"one block (block {secondary['block']}, {count(secondary['prompts'], 'prompt')}): "
+        + ("more than one direction leads there." if secondary["directions"] > 1 else "not several directions.")
     )
 
 
@@ -83,13 +97,13 @@ def effect_sentence(check: Verification, which: str) -> str:
     found = _share(check.effect, check.effect_low, check.effect_high)
     control = _share(check.control, check.control_low, check.control_high)
     return (
-        f"Silencing the named module at {which} changes the attention received there by {found}, at controls by "
+        f"Silencing the named module at {which} takes {found} of the attention received there, at controls "
         f"{control}: {check.verdict} ({count(check.prompts, 'prompt')}, 95 % bootstrap intervals)."
     )
 
 
 def _share(mean: float, low: float | None, high: float | None) -> str:
-    return f"{mean:+.3f} ({low:+.3f} to {high:+.3f})"
+    return f"{mean:.0%} ({low:.0%} to {high:.0%})"
 
 
 def caveats(findings: Findings, prompts: Sequence[Prompt], config: FormationConfig, facts: ModelFacts) -> list[str]:
@@ -107,6 +121,17 @@ def caveats(findings: Findings, prompts: Sequence[Prompt], config: FormationConf
             f"{count(early, 'span')} had more than {config.carried:.0%} of the state before the start block, which is "
             "then not said to have formed it."
         )
+    unnamed = sum(row["formed_by"] is None for row in rows)
+    if unnamed:
+        said.append(
+            f"{count(unnamed, 'span')} of {len(rows)} {'is' if unnamed == 1 else 'are'} left out of the MLP's mean "
+            "share, for nobody is named as having formed them."
+        )
+    if findings.summary["pca"]:
+        said.append(
+            "Components are of sinks and controls pooled, so the first is mostly sinks minus controls; different "
+            "directions among the sinks would show in the later ones."
+        )
     reasons = {row["why"] for row in rows if row["why"]} | {
         row["why_heads"] for row in rows if row["why_heads"] and row["why_heads"] != row["why"]
     }
@@ -114,9 +139,10 @@ def caveats(findings: Findings, prompts: Sequence[Prompt], config: FormationConf
         f"{_sentence(reason)} ({count(sum(reason in (r['why'], r['why_heads']) for r in rows), 'span')})."
         for reason in sorted(reasons)
     ]
-    for name, reason in findings.summary["lacks"].items():
+    for name, told in findings.summary["lacks"].items():
         if name != "mlp_added":  # a post-norm is no loss
-            said.append(f"No {MEANING[name]}: {reason}")
+            among = f" in {count(len(told['blocks']), 'forming block')} of {told['of']}"
+            said.append(f"No {MEANING[name]}{among if len(told['blocks']) < told['of'] else ''}: {told['why']}")
     kinds = [findings.table["control"].eq(kind).sum() for kind in CONTROLS]
     if len(findings.table):
         said.append(

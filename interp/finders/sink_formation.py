@@ -6,24 +6,29 @@ state (column start_layer).
 
 1. Measure. In a second traced pass, at each sink's forming block l, read at the sink, at the anchor and at control
    tokens: MLP input, gate, up, act(gate), act(gate) * up, MLP output, attention output, the states before and after.
-   Controls are the same token id where it is no sink, in the same prompt or another; else a nearby ordinary token.
+   Controls are the same token id where it is no sink, in the same prompt or another (see `formation_rows.controls`);
+   else a nearby ordinary token.
 2. Compare. The cosine of each quantity with the anchor's in block l, sinks against controls, intervals over prompts.
    As the anchor may be a sink before block l, also the cosine of what the MLP adds with the anchor's state after it.
 3. Attribute. With u the sink's state after block l, scaled to length 1, the projection gained there is (resid_post -
-   resid_pre) . u = mlp . u + sum over heads of head . u + bias . u. "Formed by" is the MLP or head with the largest
-   share; nobody, where more than `carried` of the state was there before. In a mixture of experts the MLP's part splits
-   further into the experts that fired.
-4. Components. PCA of the centred MLP inputs of sinks and as many controls, by block; each signed unit component is fed
+   resid_pre) . u = mlp . u + sum over heads of head . u + bias . u. "Formed by" is the MLP where it wrote as much as
+   all of attention, else the head with the largest share; nobody, where more than `carried` of the state was there
+   before. In a mixture of experts the MLP's part splits further into the experts that fired.
+4. Components. PCA of the centred MLP inputs of sinks (and of secondary sinks alone) and as many controls, by block;
+   each signed unit component is fed
    through that MLP, at the site it reads: output norm, cosine with its output for the anchor ("effective" beyond 0.98);
    and the same for the component at scales -20 .. 19.
-5. Check. Silence the named module at the sink, in block l alone: the attention it receives has to fall, more than that
-   of control tokens under the same edit.
+5. Check. Silence the named module at the sink, in block l alone: it has to lose a larger share of the attention it
+   receives than control tokens do under the same edit.
 6. Conclude. Verified when it does, by an interval over prompts.
 
 ``summary["claims"]``: name -> {mean, low, high, n prompts, values, or why}: ``mlp_share.<primary, secondary, transient,
-anchor>``; ``cosine.<quantity>.<sinks, controls, difference, secondary>``, quantities as in the table, sinks without the
-anchor; ``formed_by`` = {counts, n, unnamed}; ``effective_components`` = {effective, n, components}; ``check.<all,
-anchor, others, primary, secondary, transient>`` = change in attention received, {verdict, effect, control, ...}.
+anchor>``, of sinks with a named former (``left_out``: how many without); ``cosine.<quantity>.<sinks, controls,
+difference, secondary>``, quantities as in the table, sinks without the anchor, any control; ``cosine.<quantity>.
+difference_secondary``, secondary sinks and same-token controls only; ``formed_by`` = {counts, n, unnamed};
+``effective_components`` = {effective, n, components, secondary} (`formation_pca.directions`); ``check.<all, anchor,
+others, primary, secondary, transient, secondary_mlp>`` = share of attention lost, {verdict, effect, control, ...}, the
+last of secondary sinks that an MLP formed.
 """
 
 from __future__ import annotations
@@ -37,14 +42,15 @@ import pandas as pd
 from interp.finders import formation_check, formation_measure, formation_pca, formation_pictures, formation_words
 from interp.finders.base import ModelFacts, Unit
 from interp.finders.formation_config import COLUMNS, FormationConfig
-from interp.finders.formation_rows import claims, controls, expert_rows, former, table_row
+from interp.finders.formation_former import former
+from interp.finders.formation_rows import claims, controls, expert_rows, lacking, table_row
 from interp.finders.sink_words import effect_facts
 from interp.findings import Findings
 from interp.registry import finder
 from probes.base import Prompt
 
 
-@finder("sink-formation", config=FormationConfig)
+@finder("sink-formation", config=FormationConfig, version="2")
 class SinkFormation:
     """The finder; see the module docstring and `interp.finders.base.Finder`."""
 
@@ -56,7 +62,9 @@ class SinkFormation:
         self, prompts: Sequence[Prompt], units: Sequence[Unit], config: FormationConfig, facts: ModelFacts
     ) -> Findings:
         """2 to 4, as far as they need no model."""
-        rows = [[{**row, "formed_by": former(row, config)} for row in unit.facts["rows"]] for unit in units]  # 3
+        rows = [
+            [{**row, "formed_by": former(row, config.carried)} for row in unit.facts["rows"]] for unit in units
+        ]  # 3
         control = controls(prompts, units)  # 2
         listed = [
             table_row(prompt, unit, i, told, found)
@@ -69,12 +77,12 @@ class SinkFormation:
             for prompt, mine in zip(prompts, rows, strict=True)
         ]
         inputs = formation_pca.pooled(units, labels, config)  # 4
-        inputs.sort(key=lambda one: (-len(one.sinks), one.block))
+        inputs.sort(key=lambda one: (-len(one.sinks), one.key))
         summary = {
             "settings": asdict(config),
             "T": [len(prompt) for prompt in prompts],
             "claims": claims(rows, units, control, config),
-            "lacks": {name: reason for unit in units for name, reason in unit.facts["lacks"].items()},
+            "lacks": lacking(units),
             "experts": expert_rows(rows),
             "pca": [],
             "attention_path": sorted({unit.facts["attention_path"] for unit in units}),
@@ -93,11 +101,11 @@ class SinkFormation:
             findings.sheets.append(formation_pictures.expert_sheet(summary["experts"]))
         for number, one in enumerate(inputs):
             axes, explained, scores = formation_pca.components(one, config.components)
-            facts_of = {"block": one.block, "sinks": len(one.sinks), "anchors": one.anchors}
-            summary["pca"].append({**facts_of, "explained": explained.tolist()})
-            findings.arrays[f"components.{one.block}"] = axes
-            findings.arrays[f"anchor_out.{one.block}"] = one.anchor_out
-            findings.arrays[f"anchor_state.{one.block}"] = one.direction
+            facts_of = {name: getattr(one, name) for name in ("block", "key", "among", "anchors", "prompts")}
+            summary["pca"].append({**facts_of, "sinks": len(one.sinks), "explained": explained.tolist()})
+            findings.arrays[f"components.{one.key}"] = axes
+            findings.arrays[f"anchor_out.{one.key}"] = one.anchor_out
+            findings.arrays[f"anchor_state.{one.key}"] = one.direction
             if number < config.draw and len(axes):
                 findings.charts.append(formation_pictures.scatter(one, scores, explained.tolist()))
         findings.verdict = formation_words.verdict(findings, facts)
@@ -124,8 +132,14 @@ class SinkFormation:
         if verification.prompts == 0 and any(told["rows"] for told in findings.summary["prompts"]):
             verification = replace(verification, verdict="not run", how=formation_check.NO_CONTROL)
         signed = formation_pca.signed(findings, examined, config)
-        effective = {"effective": sum(one["effective"] for one in signed), "n": len(signed), "components": signed}
-        said = [findings.verdict, formation_words.component_sentence(signed, config)]
+        secondary = formation_pca.directions(findings, signed, config)
+        effective = {
+            "effective": sum(one["effective"] for one in signed),
+            "n": len(signed),
+            "components": signed,
+            "secondary": secondary,
+        }
+        said = [findings.verdict, formation_words.component_sentence(signed, secondary, config)]
         said.append(formation_words.effect_sentence(verification, "the sinks"))
         if effects["anchor"].effect is not None and effects["others"].effect is not None:
             said.append(formation_words.effect_sentence(effects["anchor"], "the anchor alone"))

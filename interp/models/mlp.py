@@ -94,7 +94,8 @@ def fired(sites: SiteMap, layer: int, vectors: Tensor) -> Fired:
     """Send `vectors` [n, d_model] (values of ``mlp.hook_in``) through a mixture of experts and take it apart.
 
     Raises:
-        SiteError: the MLP has no experts, or they are not called as (tokens, experts chosen, weights).
+        SiteError: the MLP has no experts, or they are not called as (tokens, experts chosen, weights), or cannot be
+            called with one choice a token.
         TraceError: the experts' outputs do not add up to the MLP's.
     """
     mlp = sites.binding(f"blocks.{layer}.mlp.hook_in").module
@@ -113,7 +114,12 @@ def fired(sites: SiteMap, layer: int, vectors: Tensor) -> Fired:
         handle.remove()
     total = (whole[0] if isinstance(whole, tuple) else whole).reshape(vectors.shape).float()
     index, weight = _routing(calls, len(vectors), f"{type(experts).__name__} in block {layer}")
-    one = [experts(vectors, index[:, i : i + 1], weight[:, i : i + 1]) for i in range(index.shape[1])]
+    try:
+        one = [experts(vectors, index[:, i : i + 1], weight[:, i : i + 1]) for i in range(index.shape[1])]
+    except (TypeError, ValueError, RuntimeError, IndexError) as error:  # foreign code, called in a way of our own
+        raise SiteError(
+            f"{type(experts).__name__} in block {layer} cannot be called with one choice a token: {error}"
+        ) from error
     output = torch.stack([each.reshape(vectors.shape).float() for each in one], dim=1)
     rest = total - output.sum(dim=1)
     shared = any(isinstance(part, nn.Module) for part in (getattr(mlp, name, None) for name in _SHARED))

@@ -10,7 +10,8 @@ import torch
 
 from interp.errors import SiteError
 from interp.finders.formation_config import QUANTITIES, FormationConfig
-from interp.finders.formation_measure import measure
+from interp.finders.formation_measure import lenders, measure
+from interp.finders.sink_found import found_sinks
 from interp.finders.sink_formation import sink_formation
 from interp.models import mlp, writes
 from interp.models.load import load
@@ -115,7 +116,7 @@ def test_cosines_and_shares_agree_with_plain(arch: str) -> None:
     unit = measure(load(hf, check=False), one, LOOSE)
     agree(hf, one, unit)
     lacking = {"llama": {"mlp_added"}, "gemma3": set(), "gpt2": {"up", "mlp_added"}}
-    assert set(unit.facts["lacks"]) == lacking[arch]
+    assert all(set(missing) == lacking[arch] for missing in unit.facts["lacks"])
 
 
 def agree(hf: Any, one: Prompt, unit: Any) -> None:
@@ -157,7 +158,79 @@ def test_mixtures_of_experts_say_what_they_lack_and_which_experts_fired(arch: st
     assert unit.facts["rows"]
     for row in unit.facts["rows"]:
         assert len(row["experts"]) == 2 and sum(share for _, _, share in row["experts"]) == pytest.approx(1, abs=1e-4)
-    assert "experts" in unit.facts["lacks"]["gate"] and "experts" in unit.facts["lacks"]["product"]
+    for missing in unit.facts["lacks"]:
+        assert "experts" in missing["gate"] and "experts" in missing["product"]
+
+
+def test_dense_blocks_keep_what_blocks_of_experts_lack() -> None:
+    one = Prompt("random", "", TOKENS, tuple(f"<{token}>" for token in TOKENS))
+    loaded = load(tiny("qwen3_moe"), check=False)  # its block 0 is dense
+    unit = measure(loaded, one, LOOSE)
+    blocks = unit.facts["blocks"]
+    assert 0 in blocks and len(blocks) > 1
+    gate, beside = QUANTITIES.index("gate"), [i for i, row in enumerate(unit.facts["rows"]) if not row["anchor"]]
+    starts = [unit.facts["rows"][i]["start"] for i in beside]
+    assert 0 in starts and len(set(starts)) > 1
+    for block, missing in zip(blocks, unit.facts["lacks"], strict=True):
+        assert ("gate" in missing) == (block > 0)
+    for i, start in zip(beside, starts, strict=True):
+        assert np.isfinite(unit.arrays["cosines"][i, gate]) == (start == 0)
+    made = sink_formation.find([one], [unit], LOOSE, loaded.facts())
+    assert made.summary["claims"]["cosine.gate.sinks"]["values"] == starts.count(0)
+    assert made.summary["lacks"]["gate"]["blocks"] == [block for block in blocks if block]
+
+
+class _Odd(torch.nn.Module):
+    """Experts that answer a single choice a token with something else, or not at all."""
+
+    def __init__(self, experts: Any, fails: bool) -> None:
+        super().__init__()
+        self.experts, self.fails = experts, fails
+
+    def forward(self, tokens: Any, chosen: Any, weights: Any) -> Any:
+        if chosen.shape[1] == 1 and self.fails:
+            raise RuntimeError("needs two choices a token")
+        return self.experts(tokens, chosen, weights) * (2.0 if chosen.shape[1] == 1 else 1.0)
+
+
+@pytest.mark.parametrize(("fails", "why"), [(False, "do not add up"), (True, "needs two choices")])
+def test_one_unusual_mixture_of_experts_does_not_end_the_scan(fails: bool, why: str) -> None:
+    one = Prompt("random", "", TOKENS, tuple(f"<{token}>" for token in TOKENS))
+    hf = tiny("qwen3_moe", mlp_only_layers=[])
+    for layer in hf.model.layers:
+        layer.mlp.experts = _Odd(layer.mlp.experts, fails)
+    unit = measure(load(hf, check=False), one, LOOSE)
+    assert unit.facts["rows"]
+    for row in unit.facts["rows"]:
+        assert row["experts"] is None and why in row["why_experts"] and row["mlp"] is not None
+
+
+def test_an_unknown_activation_function_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Prompt("random", "", TOKENS, tuple(f"<{token}>" for token in TOKENS))
+    loaded = load(tiny("llama"), check=False)
+    monkeypatch.setattr(mlp, "_ACTIVATIONS", ())
+    unit = measure(loaded, one, LOOSE)
+    claims = sink_formation.find([one], [unit], LOOSE, loaded.facts()).summary["claims"]
+    told = claims["cosine.activation.sinks"]
+    assert told["mean"] is None and "was not recognised" in told["why"]
+    assert claims["cosine.gate.sinks"]["mean"] is not None
+
+
+def test_tokens_lent_to_other_prompts_are_ordinary_and_compared_with_the_anchor() -> None:
+    hf = tiny("llama")
+    ids = TOKENS + TOKENS[:20]
+    one = Prompt("random", "", ids, tuple(f"<{token}>" for token in ids))
+    unit = measure(load(hf, check=False), one, LOOSE)
+    found = found_sinks(load(hf, check=False), one, LOOSE)
+    assert found.anchor is not None and found.ordinary
+    expected = [(b, t) for b in unit.facts["blocks"] for t in lenders(ids, found.ordinary)]
+    assert [tuple(pair) for pair in unit.facts["lent"]] == expected and len(unit.arrays["lent"]) == len(expected)
+    block, token = expected[-1]
+    at = max(position for position in found.ordinary if ids[position] == token)
+    plain = plain_formation.observe(hf, block, ids)
+    for name in ("mlp_in", "mlp_out", "direction"):
+        lent = unit.arrays["lent"][-1, QUANTITIES.index(name)]
+        assert lent == pytest.approx(plain_formation.cosine(plain, name, at, found.anchor), abs=2e-4)
 
 
 @pytest.mark.smollm2

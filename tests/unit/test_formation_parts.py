@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,17 @@ import numpy as np
 import pytest
 import torch
 
-from interp.finders import formation_check, formation_pca, formation_rows, formation_short, formation_words
+from interp.finders import (
+    formation_check,
+    formation_measure,
+    formation_pca,
+    formation_rows,
+    formation_short,
+    formation_words,
+)
 from interp.finders.base import Unit
 from interp.finders.formation_config import COLUMNS, QUANTITIES, FormationConfig
+from interp.finders.formation_former import former, is_mlp
 from interp.finders.formation_plan import cases
 from interp.finders.sink_config import Measured, Sink, SinksConfig
 from interp.finders.sink_found import Found
@@ -50,24 +58,32 @@ def fact(**changes: Any) -> dict[str, Any]:
 
 
 def test_the_largest_share_names_the_module() -> None:
-    assert formation_rows.former(fact(), CONFIG) == "MLP 4"
-    assert formation_rows.former(fact(mlp=0.15), CONFIG) == "head 4.1"
-    # all of attention is more than the MLP, but no head of it is
-    assert formation_rows.former(fact(mlp=0.25, attention=0.75, heads=[0.2] * 3 + [0.15]), CONFIG) == "MLP 4"
-    assert formation_rows.former(fact(mlp=0.25, attention=0.75, heads=None), CONFIG) == "attention 4"
-    assert formation_rows.former(fact(mlp=None), CONFIG) is None
-    assert formation_rows.former(fact(carried=0.51), CONFIG) is None
-    assert formation_rows.former(fact(carried=0.51), FormationConfig(carried=0.6)) == "MLP 4"
+    assert former(fact()) == "MLP 4"
+    assert former(fact(mlp=0.15)) == "head 4.1"
+    # no head writes more than the MLP, but all of attention does: the head that wrote most is named
+    assert former(fact(mlp=0.25, attention=0.75, heads=[0.15, 0.2, 0.1, 0.15, 0.15])) == "head 4.1"
+    assert former(fact(mlp=0.25, attention=0.75, heads=None)) == "attention 4"
+    assert former(fact(mlp=None)) is None
+    assert former(fact(carried=0.51)) is None
+    assert former(fact(carried=0.51), 0.6) == "MLP 4"
+    assert is_mlp("MLP 4") and not is_mlp("head 4.1") and not is_mlp(None)
+
+
+@pytest.mark.parametrize(("mlp", "said"), [(0.25, "attention"), (0.75, "MLP"), (0.5, "MLP")])
+def test_the_short_form_and_the_full_one_agree(mlp: float, said: str) -> None:
+    one = fact(mlp=mlp, attention=1 - mlp, heads=[(1 - mlp) / 5] * 5)
+    (short,) = formation_short.groups([one])
+    assert short["formed_by"] == said and is_mlp(former(one)) == (said == "MLP")
 
 
 def unit_of(rows: list[dict[str, Any]], sinks: float, controls: float) -> Unit:
-    count = len(rows)
+    count, blocks = len(rows), sorted({row["start"] for row in rows})
     return Unit(
         {
             "cosines": np.full((count, len(QUANTITIES)), sinks, np.float32),
             "control_cosines": np.full((count, len(QUANTITIES)), controls, np.float32),
         },
-        {"rows": rows, "lacks": {}, "blocks": sorted({row["start"] for row in rows})},
+        {"rows": rows, "lacks": [{} for _ in blocks], "blocks": blocks, "lent": []},
     )
 
 
@@ -87,25 +103,43 @@ def test_a_sink_without_its_token_elsewhere_borrows_controls_from_other_prompts(
     assert formation_rows.controls(prompts, units)[1][1] == ["nearby token"]
 
 
+def test_ordinary_tokens_of_other_prompts_are_lent_in_the_same_block() -> None:
+    prompts = [prompt("a", 1, 2, 3, 4, 5, 9), prompt("b", 1, 2, 9, 4, 5, 6)]
+    lonely = fact(control="nearby token", controls=[4])
+    units = [unit_of([lonely], 0.8, 0.5), unit_of([fact(position=1, control="nearby token")], 0.9, 0.3)]
+    units[1].facts["lent"] = [[4, 9], [4, 3], [7, 2]]
+    units[1].arrays["lent"] = np.array([[0.1] * len(QUANTITIES), [0.2] * len(QUANTITIES), [0.3] * len(QUANTITIES)])
+    (cosines, kinds, counts), (_, others, _) = formation_rows.controls(prompts, units)
+    assert (kinds, counts, others) == (["same token, another prompt"], [1], ["nearby token"])
+    assert cosines[0, 0] == pytest.approx(0.1)
+    assert formation_measure.lenders((9, 9, 5, 9, 4), (0, 1, 2, 4)) == {9: 1, 5: 2, 4: 4}
+
+
 def test_claims_average_prompts_and_say_why_there_is_none() -> None:
     prompts = [prompt("a", *range(6)), prompt("b", *range(6))]
     rows = [
-        [fact(formed_by="MLP 4"), fact(kind="secondary", mlp=0.9, formed_by=None)],
+        [
+            fact(formed_by="MLP 4"),
+            fact(kind="secondary", mlp=0.9, formed_by="MLP 4"),
+            fact(kind="secondary", mlp=499.0, carried=0.999, formed_by=None),
+        ],
         [fact(mlp=0.5, formed_by="MLP 4")],
     ]
     units = [unit_of(rows[0], 0.9, 0.1), unit_of(rows[1], 0.5, 0.3)]
-    units[1].facts["lacks"] = {"gate": "has no gate"}
     for unit in units:
+        unit.facts["lacks"] = [{"gate": "has no gate"}]
         unit.arrays["cosines"][:, QUANTITIES.index("gate")] = np.nan
     made = formation_rows.claims(rows, units, formation_rows.controls(prompts, units), CONFIG)
     assert made["mlp_share.primary"]["mean"] == pytest.approx(0.6) and made["mlp_share.primary"]["n"] == 2
-    assert made["mlp_share.secondary"] == {"mean": 0.9, "low": 0.9, "high": 0.9, "n": 1, "values": 1}
+    # the block that added next to nothing has a share of 499, which is nobody's
+    assert made["mlp_share.secondary"] == {"mean": 0.9, "low": 0.9, "high": 0.9, "n": 1, "values": 1, "left_out": 1}
+    assert made["mlp_share.primary"]["left_out"] == 0
     assert made["mlp_share.anchor"]["mean"] is None and "anchor" in made["mlp_share.anchor"]["why"]
     assert made["cosine.mlp_in.sinks"]["mean"] == pytest.approx(0.7)
     assert made["cosine.mlp_in.difference"]["mean"] == pytest.approx(0.5)
     assert made["cosine.mlp_in.difference"]["low"] == pytest.approx(0.2)
     assert made["cosine.gate.sinks"]["mean"] is None and made["cosine.gate.sinks"]["why"] == "has no gate"
-    assert made["formed_by"] == {"counts": {"MLP 4": 2}, "n": 3, "unnamed": 1}
+    assert made["formed_by"] == {"counts": {"MLP 4": 3}, "n": 4, "unnamed": 1}
 
 
 def test_experts_are_counted_by_block() -> None:
@@ -140,7 +174,7 @@ def inputs(seed: int = 0) -> formation_pca.Inputs:
     rng = np.random.default_rng(seed)
     noise = 0.1 * rng.standard_normal((20, 6))
     sinks, controls = noise[:10] + 5.0 * np.eye(6)[0], noise[10:]
-    return formation_pca.Inputs(3, sinks, controls, ("",) * 10, 0, np.eye(6)[1], np.eye(6)[2])
+    return formation_pca.Inputs(3, "sinks", sinks, controls, ("",) * 10, 0, 2, np.eye(6)[1], np.eye(6)[2])
 
 
 def test_components_are_those_of_the_covariance_and_point_to_the_sinks() -> None:
@@ -155,15 +189,14 @@ def test_components_are_those_of_the_covariance_and_point_to_the_sinks() -> None
 
 def test_a_component_that_is_rounding_is_none() -> None:
     one = inputs()
-    flat = formation_pca.Inputs(
-        3, one.sinks * np.eye(6)[0], one.controls * 0, ("",) * 10, 0, one.anchor_out, one.direction
-    )
+    flat = replace(one, sinks=one.sinks * np.eye(6)[0], controls=one.controls * 0)
     assert len(formation_pca.components(flat, 4)[0]) == 1
+    assert len(formation_pca.components(replace(flat, sinks=flat.sinks * 0), 4)[0]) == 0
 
 
 def test_inputs_are_pooled_without_the_anchor_where_others_are_enough() -> None:
-    def unit(others: int) -> Unit:
-        rows = [fact(anchor=True, position=0), *(fact(position=1 + i) for i in range(others))]
+    def unit(others: int, kind: str = "primary") -> Unit:
+        rows = [fact(anchor=True, position=0), *(fact(position=1 + i, kind=kind) for i in range(others))]
         count = len(rows)
         made = unit_of(rows, 0.9, 0.1)
         made.arrays |= {
@@ -182,6 +215,18 @@ def test_inputs_are_pooled_without_the_anchor_where_others_are_enough() -> None:
     few = formation_pca.pooled([unit(1), unit(1)], labels, CONFIG)
     assert [(len(one.sinks), one.anchors) for one in few] == [(4, 2)]
     assert formation_pca.pooled([unit(1)], labels[:1], CONFIG) == []
+    pure = formation_pca.pooled([unit(2, "secondary"), unit(3, "secondary")], labels, CONFIG)
+    assert [(one.among, one.key, len(one.sinks), one.prompts) for one in pure] == [
+        ("secondary sinks", "4.secondary", 5, 2)
+    ]
+    labels *= 2
+    mixed = formation_pca.pooled([unit(2, "secondary"), unit(3), unit(2, "secondary"), unit(0)], labels, CONFIG)
+    assert [(one.among, one.key, len(one.sinks), one.prompts) for one in mixed] == [
+        ("sinks", "4", 7, 3),
+        ("secondary sinks", "4.secondary", 4, 2),
+    ]
+    # too few of them without the anchor's own: nothing is said of secondary sinks
+    assert [one.among for one in formation_pca.pooled([unit(1, "secondary")] * 3, labels[:3], CONFIG)] == ["sinks"]
 
 
 def test_silencing_touches_the_named_module_at_the_named_positions() -> None:
@@ -198,7 +243,8 @@ def test_silencing_touches_the_named_module_at_the_named_positions() -> None:
 
 
 def test_short_form_names_mlp_or_attention_and_counts() -> None:
-    rows = [fact(), fact(mlp=0.9, attention=0.1), fact(start=9, mlp=0.2, attention=0.8), fact(start=9, carried=0.8)]
+    rows = [fact(), fact(mlp=0.9, attention=0.1), fact(start=9, mlp=0.2, attention=0.8)]
+    rows.append(fact(start=9, carried=0.8, mlp=499.0))
     found = formation_short.groups(rows)
     assert [(g["block"], g["formed_by"], g["sinks"]) for g in found] == [
         (4, "MLP", 2),
@@ -209,13 +255,17 @@ def test_short_form_names_mlp_or_attention_and_counts() -> None:
     assert "the MLP of block 4 formed 2 (80 %)" in said and "the attention of block 9 formed 1 (80 %)" in said
     assert "Of 4 spans" in said and "for 1 no block can be named" in said
     assert formation_short.sentence([]) == ""
+    assert found[2]["mlp"] is None and found[2]["carried"] == 0.8  # a share of next to nothing
     assert formation_short.sheet(found).rows[0] == (4, "MLP", 2, pytest.approx(0.8), pytest.approx(0.2), 0.1)
 
 
 def test_effects_are_told_in_words_with_their_intervals() -> None:
-    check = Verification("verified", "x", "y", 8, -0.12, -0.17, -0.07, -0.004, -0.01, 0.0)
+    check = Verification("verified", "x", "y", 8, 0.92, 0.87, 0.97, 0.004, -0.01, 0.02)
     said = formation_words.effect_sentence(check, "the sinks")
-    assert "-0.120 (-0.170 to -0.070)" in said and "verified (8 prompts" in said
+    assert (
+        "takes 92% (87% to 97%) of the attention received there, at controls 0% (-1% to 2%)" in said
+        and "verified (8 prompts" in said
+    )
     assert "nothing to verify" in formation_words.effect_sentence(
         Verification("nothing to verify", "x", "y"), "the sinks"
     )

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+TINY = float(np.finfo(np.float32).tiny)
+"""Rows with less mass than this on what may take some are left alone, or fall on the query's own key."""
 Edit = Callable[[int, np.ndarray, np.ndarray], np.ndarray]
 """(layer, pattern [head, query, key], real tokens [key]) -> pattern."""
 
@@ -38,7 +40,7 @@ def act(pattern: np.ndarray, valid: np.ndarray, beta: float, threshold: float = 
             others = [k for k in range(pattern.shape[2]) if k not in sinks]
             rest = sum(pattern[head, i, k] for k in others)
             freed = (1 - beta) * sum(pattern[head, i, k] for k in sinks)
-            if rest <= 1e-9:
+            if rest < TINY:
                 continue
             for k in range(pattern.shape[2]):
                 a = pattern[head, i, k]
@@ -53,7 +55,7 @@ def uniform(pattern: np.ndarray, valid: np.ndarray, beta: float, threshold: floa
         sinks = keys[1:]
         for i in range(pattern.shape[1]):
             others = [k for k in range(pattern.shape[2]) if k not in keys and pattern[head, i, k] > 0]
-            if sum(pattern[head, i, k] for k in others) <= 1e-9:
+            if sum(pattern[head, i, k] for k in others) < TINY:
                 continue
             freed = (1 - beta) * sum(pattern[head, i, k] for k in sinks)
             for k in sinks:
@@ -71,8 +73,8 @@ def window(pattern: np.ndarray, valid: np.ndarray, first: int, recent: int) -> n
         keys = [k for k in range(pattern.shape[2]) if k in kept_first or i - k < recent]
         rest = pattern[:, i, keys].sum(-1)
         for head in range(pattern.shape[0]):
-            if rest[head] <= 1e-9:
-                out[head, i] = pattern[head, i]
+            if rest[head] < TINY:
+                out[head, i, i] = pattern[head, i].sum()
             else:
                 out[head, i, keys] = pattern[head, i, keys] * pattern[head, i].sum() / rest[head]
     return out

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from interp.errors import UsageError
+from interp.interventions.rows import key_set
 from interp.tracing.blocks import RowBlock
 
 
@@ -38,17 +39,7 @@ class CutKeys:
 
     def columns(self, block: RowBlock) -> tuple[Tensor, Tensor]:
         """Columns of the block that are cut in any sequence [column]; in which: bool [batch or 1, column]."""
-        given = torch.as_tensor(self.positions, device=block.rows.device)
-        keys = block.key_positions
-        if given.dtype == torch.bool:
-            if given.shape[-1] <= int(keys[-1]):
-                given = torch.nn.functional.pad(given, (0, int(keys[-1]) + 1 - given.shape[-1]))
-            inside = given[..., keys]
-        elif given.numel() and given.is_floating_point():
-            raise UsageError(f"CutKeys takes positions or a bool mask, got {given.dtype} of shape {tuple(given.shape)}")
-        else:
-            inside = torch.isin(keys, given.long().flatten())
-        inside = inside[None] if inside.dim() == 1 else inside
+        inside = key_set(self.positions, block, "CutKeys(positions=...)")
         columns = inside.any(0).nonzero()[:, 0]
         return columns, inside[:, columns]
 
@@ -87,3 +78,26 @@ class CutKeys:
         chosen = torch.zeros(n_heads, dtype=torch.bool, device=block.rows.device)
         chosen[list(self.heads)] = True
         return chosen
+
+
+@dataclass(frozen=True)
+class AsItIs:
+    """Changes no row. It only has the layers run on the path of a row edit, float32 rows, whatever the dtype."""
+
+    layers: frozenset[int] | None = None
+    full_rows: ClassVar[bool] = False
+
+    def rows(self, block: RowBlock) -> Tensor:
+        """The rows."""
+        return block.rows
+
+
+def same_path(model: Any) -> list[AsItIs]:
+    """What to put beside row edits, and alone into the untouched run they are compared with.
+
+    In bfloat16 or float16 a layer without row edits runs on transformers' fast attention, whose rounding differs from
+    that of the edited layers by up to a hundredth of a nat of loss; so every layer runs on one path. In float32 the
+    paths agree and nothing is needed.
+    """
+    hf = getattr(model, "hf", model)
+    return [] if all(p.dtype == torch.float32 for p in hf.parameters() if p.is_floating_point()) else [AsItIs()]

@@ -11,65 +11,58 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp.errors import TraceError, UsageError
 from interp.interventions.rows import Pairs, checked_pairs, heads_in, key_set, layers_of, move_mass, with_heads
-from interp.tracing.blocks import RowBlock
+from interp.tracing.blocks import PassFrame, RowBlock
 
 
 @dataclass
 class Ledger:
-    """What one layer's keys have received so far in a pass, and which of them are sinks.
+    """What one layer's keys have received so far in a pass.
 
     Attributes:
         sums: [batch, head, key] mass received from real queries.
-        found: [batch, head, key] keys over the threshold, the anchor included; a key once found stays.
-        anchor: [batch, head] the first key found, -1 until there is one; it stays as well.
         until: positions taken in.
+        first_call: whether all of them came in one call (the prefill).
     """
 
     sums: Float[Tensor, "batch head key"]
-    found: Bool[Tensor, "batch head key"]
-    anchor: Int[Tensor, "batch head"]
-    until: int
+    until: int = 0
+    first_call: bool = True
 
-    @staticmethod
-    def empty(block: RowBlock) -> Ledger:
-        """Before the first row of the pass."""
-        none = block.rows.new_zeros(*block.rows.shape[:2], 0)
-        first = torch.full(block.rows.shape[:2], -1, dtype=torch.long, device=block.rows.device)
-        return Ledger(none, none.bool(), first, 0)
-
-    def take(self, block: RowBlock, threshold: float, least: int) -> None:
-        """Add a block of rows, and the keys that are now over the threshold with at least `least` queries behind."""
-        seen, rows = block.frame.seen, block.rows.detach()
-        more = seen - self.sums.shape[-1]
-        self.sums = torch.nn.functional.pad(self.sums, (0, more))
-        self.found = torch.nn.functional.pad(self.found, (0, more))
-        real = block.query_mask
+    def take(self, block: RowBlock) -> None:
+        """Add a block of rows."""
+        rows, real = block.rows.detach(), block.query_mask
+        self.sums = torch.nn.functional.pad(self.sums, (0, block.frame.seen - self.sums.shape[-1]))
         mass = rows.sum(2) if real is None else (rows * real[:, None, :, None]).sum(2)
         self.sums[..., block.key_start : block.key_start + mass.shape[-1]] += mass
-        valid = block.frame.valid_on(rows.device)
-        counted = torch.ones(1, seen, dtype=torch.bool, device=rows.device) if valid is None else valid
-        behind = counted.long().flip(-1).cumsum(-1).flip(-1)[:, None]  # real queries at and after each key
-        over = (self.sums / behind.clamp_min(1) > threshold) & (behind >= least)
-        self.found = self.found | over
-        first = torch.where(self.found.any(-1), self.found.int().argmax(-1), -1)
-        self.anchor = torch.where(self.anchor < 0, first, self.anchor)
         self.until = block.query_start + rows.shape[2]
+
+    def found(self, frame: PassFrame, threshold: float, least: int, ripe: int) -> Bool[Tensor, "batch head key"]:
+        """Keys over the threshold, of those that enough queries have seen (see `SinkEdit`)."""
+        valid = frame.valid_on(self.sums.device)
+        real = torch.ones(1, self.until, dtype=torch.bool, device=self.sums.device) if valid is None else valid
+        behind = real.long().flip(-1).cumsum(-1).flip(-1)  # real queries at and after each key
+        # of a sequence shorter than 2 * ripe, the first half of the keys
+        enough = least if self.first_call else (behind[:, :1] // 2).clamp(max=ripe).clamp(min=least)
+        over = self.sums / behind.clamp_min(1)[:, None] > threshold
+        return over & (behind >= enough)[:, None]
 
 
 @dataclass(frozen=True, eq=False)
 class SinkEdit:
     """What ACT and its siblings share: how S is found, in prefill and while decoding.
 
-    Prefill: S comes from all rows of the call at once, before any of them is changed (the paper's rule). One-row
-    decoding with a KV cache, where the paper says nothing: S of the prefill stays; each new row is added to the running
-    sums first, and a key joins S when its mean since it was seen exceeds the threshold over at least `ripe` queries (a
-    token's first rows say little: it always attends to itself). The anchor stays the one found first. Sums are of the
-    rows as they were before this edit. Padded queries do not count, and T is each sequence's own length.
+    Prefill: S comes from all rows of the call at once, before any of them is changed (the paper's rule). A call that
+    goes on from a KV cache, where the paper says nothing: its rows are added to the running sums first, and S is found
+    anew from these, among the keys that `ripe` queries have seen (half of all, in a sequence shorter than twice that).
+    So keys join and drop out as their mean moves, the anchor is always the first of them, and S after n + m tokens is,
+    of those keys, the S of a prefill of n + m tokens. What a key got from its own first queries alone, which made many
+    of a prompt's last tokens "sinks" in its prefill, is not carried on. Sums are of the rows as they were before this
+    edit. Padded queries do not count, and T is each sequence's own length.
 
     Attributes:
         heads: (layer, head) pairs; None = all heads of all layers.
@@ -78,7 +71,7 @@ class SinkEdit:
         sinks: S given instead of found: key positions, or a bool mask [key] or [batch, key], for every head.
         least: queries that must see a key before it can be found in prefill; 1 = the paper's rule, by which the last
             tokens, seen by themselves alone, are often found.
-        ripe: the same while decoding.
+        ripe: the same in calls that go on from a cache.
     """
 
     heads: Pairs | None = None
@@ -107,6 +100,27 @@ class SinkEdit:
         """Whether it must see every row of a call before it changes one (see `interp.tracing.taps.RowEdit`)."""
         return self.sinks is None
 
+    def survey(self, block: RowBlock) -> None:
+        """Take a block of the layer's rows into the running sums.
+
+        Raises:
+            TraceError: the trace began with a filled cache, or the same edit stands in it twice.
+        """
+        name, key = type(self).__name__, (id(self), block.layer)
+        ledger = block.frame.kept.get(key)
+        if ledger is None:
+            if block.frame.start:
+                raise TraceError(
+                    f"{name} finds its sinks from the whole sequence, and this trace began after {block.frame.start} "
+                    "tokens were cached; run the prompt inside the trace, or give sinks=..."
+                )
+            ledger = block.frame.kept[key] = Ledger(block.rows.new_zeros(*block.rows.shape[:2], 0))
+        elif ledger.until != block.query_start:
+            raise TraceError(f"the same {name} stands in one trace twice; make one edit for each")
+        elif ledger.until == ledger.sums.shape[-1]:
+            ledger.first_call = False
+        ledger.take(block)
+
     def rows(self, block: RowBlock) -> Tensor:
         """The calibrated rows."""
         chosen = heads_in(block, self.heads)
@@ -127,28 +141,12 @@ class SinkEdit:
         if self.sinks is not None:
             given = key_set(self.sinks, block, f"{type(self).__name__}(sinks=...)")[:, None]
             return given, given
-        ledger = self.ledger(block)
-        columns = slice(block.key_start, block.key_start + block.rows.shape[3])
-        found = ledger.found[..., columns]
-        anchor = block.key_positions == ledger.anchor[..., None]
+        ledger = block.frame.kept[id(self), block.layer]
+        every = ledger.found(block.frame, self.threshold, self.least, self.ripe)
+        first = torch.where(every.any(-1), every.int().argmax(-1), -1)
+        found = every[..., block.key_start : block.key_start + block.rows.shape[3]]
+        anchor = block.key_positions == first[..., None]
         return found & ~anchor if self.keep_anchor else found, found
-
-    def ledger(self, block: RowBlock) -> Ledger:
-        """The layer's ledger with this block taken in."""
-        key = (id(self), block.layer)
-        ledger = block.frame.kept.get(key)
-        prefill = ledger is None
-        if prefill:
-            if block.frame.start:
-                raise TraceError(
-                    f"{type(self).__name__} finds its sinks from the whole sequence, and this trace began after "
-                    f"{block.frame.start} tokens were cached; run the prompt inside the trace, or give sinks=..."
-                )
-            ledger = block.frame.kept[key] = Ledger.empty(block)
-        elif ledger.until != block.query_start:
-            raise TraceError(f"the same {type(self).__name__} stands in one trace twice; make one edit for each")
-        ledger.take(block, self.threshold, self.least if prefill else self.ripe)
-        return ledger
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,6 +26,8 @@ def entry_of(given: Any) -> Entry:
         entry = str(site), int(position), int(dim), float(value)
     except (TypeError, ValueError) as error:
         raise UsageError(f"SetDims takes (site, position, dimension, value), got {given!r}") from error
+    if any(sign in entry[0] for sign in "*?["):
+        raise UsageError(f"SetDims takes sites by full name, not patterns; name each layer's site, got {given!r}")
     if entry[1] < 0 or entry[2] < 0 or not math.isfinite(entry[3]):
         raise UsageError(f"SetDims: positions and dimensions count from 0 and values are finite, got {given!r}")
     return entry
@@ -37,7 +39,8 @@ class SetDims:
 
     The intervention on massive activations of Sun et al. 2024 (arXiv 2402.17762, section 3.2). Positions are
     absolute and count padding, the same in every sequence of a batch; a call that goes on from a KV cache sets those of
-    its own positions that were asked for.
+    its own positions that were asked for. A position that no call reaches is left out without a word: while a
+    continuation is decoded, nobody can know whether it will come.
 
     Attributes:
         entries: (site, position, dimension, value); sites by full name, ``blocks.3.hook_resid_post``.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from typing import Any
 
 import torch
@@ -14,8 +14,8 @@ from interp.interventions.ablate import as_pairs, heads_of
 from interp.tracing.blocks import RowBlock
 
 Pairs = Sequence[tuple[int, int]]
-NO_MASS = 1e-9
-"""A row with no more than this outside what is taken away has nowhere to put it."""
+NO_MASS = torch.finfo(torch.float32).tiny
+"""A row with less than this outside what is taken away has nowhere to put it."""
 
 
 def checked_pairs(heads: Iterable[tuple[int, int]] | None) -> Pairs | None:
@@ -47,30 +47,51 @@ def heads_in(block: RowBlock, heads: Pairs | None) -> Int[Tensor, " chosen"]:
     return torch.tensor(named, dtype=torch.long, device=device)
 
 
+def as_keys(members: Any, what: str) -> Tensor:
+    """Key positions [number] or a bool mask of any shape, as a tensor.
+
+    Raises:
+        UsageError: it is neither, or positions count below 0.
+    """
+    try:
+        given = torch.as_tensor(sorted(members) if isinstance(members, Set) else members)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UsageError(f"{what}: expected key positions or a bool mask, got {members!r}") from error
+    if given.dtype == torch.bool:
+        return given
+    if not given.numel():
+        return given.long().flatten()
+    if given.is_floating_point() or given.is_complex() or given.dim() > 1:
+        raise UsageError(
+            f"{what}: expected key positions or a bool mask [key] or [batch, key], got {given.dtype} of shape "
+            f"{tuple(given.shape)}"
+        )
+    if int(given.min()) < 0:
+        raise UsageError(f"{what}: key positions count from 0, got {int(given.min())}")
+    return given.long().flatten()
+
+
 def key_set(members: Any, block: RowBlock, what: str) -> Bool[Tensor, "batch_or_1 key"]:
     """Which columns of the block belong to a key set.
 
     Args:
-        members: absolute key positions (ints), or a bool mask [key] or [batch, key]; a key beyond the mask is out.
+        members: absolute key positions (ints, in any collection), or a bool mask [key] or [batch, key]; a key beyond
+            the mask is out.
         what: what to call it in an error.
 
     Raises:
-        UsageError: neither positions nor a mask, or a mask for another number of sequences.
+        UsageError: neither positions nor a mask, positions below 0, or a mask for another number of sequences.
     """
-    given = torch.as_tensor(members, device=block.rows.device)
+    given = as_keys(members, what)
     keys = block.key_positions
     if given.dtype != torch.bool:
-        if given.numel() and given.is_floating_point():
-            raise UsageError(
-                f"{what}: expected key positions or a bool mask [key] or [batch, key], got {given.dtype} of shape "
-                f"{tuple(given.shape)}"
-            )
-        return torch.isin(keys, given.long().flatten())[None]
+        return torch.isin(keys, given.to(keys.device))[None]
     if given.dim() not in (1, 2) or (given.dim() == 2 and given.shape[0] not in (1, block.rows.shape[0])):
         raise UsageError(
             f"{what}: a mask of shape {tuple(given.shape)} for {block.rows.shape[0]} sequences; expected [key] or "
             "[batch, key]"
         )
+    given = given.to(keys.device)
     short = block.key_start + block.rows.shape[3] - given.shape[-1]
     if short > 0:
         given = torch.nn.functional.pad(given, (0, short))
@@ -103,7 +124,7 @@ def move_mass(
     else:
         spread = goal / held.clamp_min(NO_MASS)
     moved = rows - share * taken + freed * spread
-    return torch.where(held > NO_MASS, moved, rows)
+    return torch.where(held >= NO_MASS, moved, rows)
 
 
 def with_heads(rows: Tensor, chosen: Tensor, changed: Tensor) -> Tensor:

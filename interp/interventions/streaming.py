@@ -19,7 +19,8 @@ class StreamingWindow:
     """Keep the first `first` keys and the `recent` latest, the query's own included (Xiao et al. 2023, arXiv
     2309.17453).
 
-    What remains of a row is scaled up to its former sum. Positions stay what they are: StreamingLLM counts them anew
+    What remains of a row is scaled up to its former sum; where nothing remains, the sum goes to the query's own key.
+    Positions stay what they are: StreamingLLM counts them anew
     inside its cache, this edit only takes the keys between away. Padding does not count among the first keys.
 
     Attributes:
@@ -31,7 +32,7 @@ class StreamingWindow:
     first: int = 4
     recent: int = 256
     heads: Pairs | None = None
-    full_rows: ClassVar[bool] = False  # it never puts mass on a key that had none
+    full_rows: ClassVar[bool] = False  # a query always sees its own key
 
     def __init__(self, first: int = 4, recent: int = 256, heads: Iterable[tuple[int, int]] | None = None):
         if first < 0 or recent < 1:
@@ -56,4 +57,5 @@ class StreamingWindow:
         left = rows * kept
         remaining = left.sum(-1, keepdim=True)
         scaled = left * (rows.sum(-1, keepdim=True) / remaining.clamp_min(NO_MASS))
-        return with_heads(block.rows, chosen, torch.where(remaining > NO_MASS, scaled, rows))
+        own = rows.sum(-1, keepdim=True) * (queries[:, None] == keys[None])
+        return with_heads(block.rows, chosen, torch.where(remaining >= NO_MASS, scaled, own))

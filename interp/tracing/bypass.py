@@ -84,15 +84,14 @@ class ModuleWatch:
         if not editing and not any(tap.wants_rows() for tap in taps):
             return pattern
         edited: list[Tensor] = []
-        step = streamed.block_size(taps, n_queries) or BLOCK_ROWS
-        for start in range(0, n_queries, step):
+        step = streamed.block_size(taps) or BLOCK_ROWS
+        starts = range(0, n_queries, step)
+        for show in streamed.surveys(taps, n_keys):
+            for start in starts:
+                show(pattern[:, :, start : start + step].detach().float(), start, 0)
+        for start in starts:
             rows = pattern[:, :, start : start + step].float()
-            for tap in taps:
-                if tap.edits_rows():
-                    rows = tap.edit(rows, start, 0, n_keys)
-            for tap in taps:
-                tap.fold(rows, start, 0, n_keys)
-            edited.append(rows)
+            edited.append(streamed.edit_and_fold(taps, rows, start, 0, n_keys))
         return torch.cat(edited, dim=2).to(pattern.dtype) if editing else pattern
 
 

@@ -78,13 +78,16 @@ def sink_dimensions(
         anchor: position of the primary sink.
 
     Raises:
-        UsageError: no prompts, or one without that position.
+        UsageError: no prompts, or one without that position; a model without a layer `first_layer`.
     """
     if not prompts or any(len(ids) <= anchor for ids in prompts):
         raise UsageError(f"sink_dimensions needs prompts with a token at position {anchor}")
     ratios = []
     for ids in prompts:
-        x = block_inputs(model, list(ids))[first_layer:, 0, anchor]
+        inputs = block_inputs(model, list(ids))
+        if len(inputs) <= first_layer:
+            raise UsageError(f"first_layer={first_layer}: the model has layers 0..{len(inputs) - 1}")
+        x = inputs[first_layer:, 0, anchor]
         ratios.append((x.abs() / x.square().mean(-1, keepdim=True).sqrt().clamp_min(1e-12)).amax(0))
     stacked = torch.stack(ratios)
     often = (stacked >= threshold).float().mean(0) > 0.5

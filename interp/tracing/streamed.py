@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -38,16 +38,19 @@ class Tap:
         """Whether a row edit may put mass on keys outside the block's visible range."""
         return False
 
-    def needs_whole_layer(self) -> bool:
-        """Whether a row edit must see every row of a call at once."""
-        return False
+    def surveys(self) -> int:
+        """How many row edits must have seen every row of a call before they change any."""
+        return 0
 
     def pass_value(self, where: str, value: Tensor) -> Tensor:
         """Record and edit a query, key or value tensor [batch, head, position, d]."""
         return value
 
-    def edit(self, rows: Tensor, first_query: int, first_key: int, n_keys: int) -> Tensor:
-        """Rows [batch, head, row, key] after this trace's edits; the offsets are columns of this attention call."""
+    def edit(self, rows: Tensor, first_query: int, first_key: int, n_keys: int, survey: int | None = None) -> Tensor:
+        """Rows [batch, head, row, key] after this trace's edits; the offsets are columns of this attention call.
+
+        With `survey`, the edits before that one of `surveys` are applied, and it is shown the rows they leave.
+        """
         return rows
 
     def fold(self, rows: Tensor, first_query: int, first_key: int, n_keys: int) -> None:
@@ -116,12 +119,7 @@ def streamed_attention(
         attention_mask = with_bias(attention_mask, position_bias)
 
     def fold(rows: Tensor, first_query: int, first_key: int) -> Tensor | None:
-        edited = rows
-        for tap in taps:
-            if tap.edits_rows():
-                edited = tap.edit(edited, first_query, first_key, n_keys)
-        for tap in taps:
-            tap.fold(edited, first_query, first_key, n_keys)
+        edited = edit_and_fold(taps, rows, first_query, first_key, n_keys)
         return None if edited is rows else edited
 
     rules = RowRules(
@@ -130,20 +128,49 @@ def streamed_attention(
         sinks=s_aux,
         causal=bool(causal) and attention_mask is None,
     )
-    block_rows = block_size(taps, n_queries)
+    block_rows = block_size(taps)
     full_rows = any(tap.needs_full_rows() for tap in taps)
+    settings = {"full_rows": full_rows, "block_rows": block_rows}
     with torch.autocast(query.device.type, enabled=False):  # float32 sums also where the user runs under autocast
-        out = attention.attend(
-            query, key, value, attention_mask, rules, fold, full_rows=full_rows, block_rows=block_rows
-        )
+        for show in surveys(taps, n_keys):
+            with torch.no_grad():
+                attention.attend(query, key, value, attention_mask, rules, show, **settings)
+        out = attention.attend(query, key, value, attention_mask, rules, fold, **settings)
     return out, None
 
 
-def block_size(taps: Sequence[Tap], n_queries: int) -> int | None:
-    """Query rows held at once: all where an edit needs them, else what the innermost trace asks for; None = free."""
-    if any(tap.needs_whole_layer() for tap in taps):
-        return n_queries
+def block_size(taps: Sequence[Tap]) -> int | None:
+    """Query rows held at once: what the innermost trace asks for; None = free."""
     return next((tap.block_rows for tap in reversed(taps) if tap.block_rows), None)
+
+
+def edit_and_fold(taps: Sequence[Tap], rows: Tensor, first_query: int, first_key: int, n_keys: int) -> Tensor:
+    """Rows after the edits of every trace, outermost first; then every trace's statistics see them."""
+    for tap in taps:
+        if tap.edits_rows():
+            rows = tap.edit(rows, first_query, first_key, n_keys)
+    for tap in taps:
+        tap.fold(rows, first_query, first_key, n_keys)
+    return rows
+
+
+def surveys(taps: Sequence[Tap], n_keys: int) -> Iterator[Callable[[Tensor, int, int], None]]:
+    """One sweep over a layer's rows for each edit that must see them all first, in order: what to do with a block.
+
+    Each is shown the rows that the edits before it leave, so no more than a block of rows is ever held.
+    """
+    for index, tap in enumerate(taps):
+        for number in range(tap.surveys()):
+
+            def show(
+                rows: Tensor, first_query: int, first_key: int, index: int = index, tap: Tap = tap, number: int = number
+            ) -> None:
+                for before in taps[:index]:
+                    if before.edits_rows():
+                        rows = before.edit(rows, first_query, first_key, n_keys)
+                tap.edit(rows, first_query, first_key, n_keys, survey=number)
+
+            yield show
 
 
 def with_bias(mask: Tensor | None, bias: Tensor) -> Tensor:

@@ -22,7 +22,9 @@ class RowEdit(Protocol):
 
     An edit that never puts mass on a key that had none may say so with ``full_rows = False`` and is then shown only the
     keys its rows can see, which halves the work. One that must see every row of a call before it changes any says
-    ``whole_layer = True`` and gets them in one block, which costs the memory of a layer's whole pattern.
+    ``whole_layer = True`` and has ``survey(block)``, which is shown all blocks of the call in order, as the edits
+    before it leave them, before `rows` gets the first: one more sweep over the layer's rows, in which the edits before
+    it run too, and no more memory.
     """
 
     @property
@@ -64,8 +66,8 @@ class LayerTap(streamed.Tap):
     def needs_full_rows(self) -> bool:
         return any(getattr(edit, "full_rows", True) for edit in self.row_edits)
 
-    def needs_whole_layer(self) -> bool:
-        return any(getattr(edit, "whole_layer", False) for edit in self.row_edits)
+    def surveys(self) -> int:
+        return sum(getattr(edit, "whole_layer", False) for edit in self.row_edits)
 
     def pass_value(self, where: str, value: Tensor) -> Tensor:
         for tap in self.sites:
@@ -93,9 +95,15 @@ class LayerTap(streamed.Tap):
         key_start = forward.key_start(n_keys, forward.n_queries, self.layer)
         return RowBlock(self.layer, rows, forward.base + first_query, key_start + first_key, forward.current.frame)
 
-    def edit(self, rows: Tensor, first_query: int, first_key: int, n_keys: int) -> Tensor:
+    def edit(self, rows: Tensor, first_query: int, first_key: int, n_keys: int, survey: int | None = None) -> Tensor:
         for edit in self.row_edits:
-            changed = edit.rows(self.place(rows, first_query, first_key, n_keys))
+            block = self.place(rows, first_query, first_key, n_keys)
+            if survey is not None and getattr(edit, "whole_layer", False):
+                if survey == 0:
+                    edit.survey(block)  # type: ignore[attr-defined]
+                    break
+                survey -= 1
+            changed = edit.rows(block)
             if changed.shape != rows.shape:
                 raise TraceError(
                     f"{type(edit).__name__} at layer {self.layer}: returned rows of shape {tuple(changed.shape)}, "

@@ -21,7 +21,7 @@ EXAMPLES: dict[str, Make] = {
     "mean-heads": lambda cls, model: cls({head: torch.full((model.d_head,), 0.3) for head in HEADS}),
     "cut-keys": lambda cls, model: cls([0, 2]),
     "streaming-window": lambda cls, model: cls(first=1, recent=2),
-    "redistribute-keys": lambda cls, model: cls([1, 2, 3], [0, 2], rho=0.0, least=0.0),
+    "redistribute-keys": lambda cls, model: cls([1, 2, 3], [0, 2], rho=0.0, least=0.0, first_layer=0),
     "set-dims": lambda cls, model: cls([("blocks.1.hook_resid_post", 2, 3, 5.0), ("blocks.0.hook_mlp_out", 1, 0, 2.0)]),
     "set-norm-at": lambda cls, model: cls(["blocks.0.hook_mlp_out"], [2, 5], 3.0),
     "write-direction-at": lambda cls, model: cls(("blocks.1.hook_resid_post",), (3,), torch.arange(model.d_model)),

@@ -133,7 +133,7 @@ FIXED: dict[str, Make] = {
     "uniform": lambda: UniformSinks(sinks=torch.arange(26)[None] == torch.tensor([[3], [9]])),
     "remove": lambda: RemoveSinks(sinks=[3, 4], heads=HEADS),
     "window": lambda: StreamingWindow(first=2, recent=5),
-    "redistribute": lambda: RedistributeKeys([2, 3, 4, 5, 6], [3, 4], rho=0.2, least=0.1),
+    "redistribute": lambda: RedistributeKeys([2, 3, 4, 5, 6], [3, 4], rho=0.2, least=0.1, first_layer=0),
 }
 
 
@@ -146,39 +146,6 @@ def test_one_row_steps_do_what_one_prefill_does(arch: str, name: str, padding: s
     whole, _ = decoded(hf, ids, mask, FIXED[name](), [WHOLE])
     steps, _ = decoded(hf, ids, mask, FIXED[name](), list(range(PREFILL, WHOLE + 1)))
     torch.testing.assert_close(steps[mask.bool()], whole[mask.bool()], atol=2e-4, rtol=1e-4)
-
-
-@pytest.mark.parametrize("padding", ["none", "left"])
-def test_sinks_found_at_prefill_stay_and_others_join(padding: str) -> None:
-    """A plain ledger by hand: S of the prefill, then a key joins when its running mean over enough queries says so."""
-    hf, ripe = tiny("llama"), 9
-    ids, mask = plain.padded_batch(padding, length=WHOLE, cut=2)
-    _, patterns = plain.eager(hf, ids, mask)
-    edit = ACT(threshold=THRESHOLD, ripe=ripe, heads=[(0, head) for head in range(4)])
-    _, rows = decoded(hf, ids, mask, edit, list(range(PREFILL, WHOLE + 1)))
-    joined = 0
-    for b in range(2):
-        valid, p = mask[b].numpy(), patterns[0][b].double().numpy()  # the first layer's rows do not feel the edit
-        for head in range(4):
-            start = plain_calibration.over_threshold(p[[head], :PREFILL, :PREFILL], valid[:PREFILL], THRESHOLD)[0]
-            anchor, sinks = (start[0] if start else None), set(start[1:])
-            for i in range(PREFILL, WHOLE):
-                for k in range(i + 1):
-                    queries = [q for q in range(k, i + 1) if valid[q]]
-                    if valid[k] and len(queries) >= ripe and p[head, queries, k].mean() > THRESHOLD and k != anchor:
-                        if anchor is None:
-                            anchor = k
-                            continue
-                        joined += k not in sinks
-                        sinks.add(k)
-                row = p[head, i, : i + 1].copy()
-                inside = np.isin(np.arange(i + 1), sorted(sinks))
-                freed = 0.6 * row[inside].sum()
-                row = np.where(inside, 0.4 * row, row * (1 + freed / row[~inside].sum()))
-                torch.testing.assert_close(
-                    rows[0, head][b, i, : i + 1], torch.from_numpy(row).float(), atol=2e-5, rtol=1e-4
-                )
-    assert joined > 0, "no key joined while decoding: the case tests nothing"
 
 
 def test_a_cache_filled_before_the_trace_is_refused() -> None:
@@ -231,7 +198,8 @@ def test_redistribution_by_hand() -> None:
     hf, (ids, mask) = tiny("llama"), plain.padded_batch("none")
     keys, sinks, share, rho, least = [2, 3, 4, 5, 6, 7], [0, 3, 11], 0.6, 0.6, 0.3
     _, patterns = plain.eager(hf, ids, mask)
-    with trace(hf, stats=[Rows(layers=frozenset({0}))], edit=[RedistributeKeys(keys, sinks, share, rho, least)]) as t:
+    edit = RedistributeKeys(keys, sinks, share, rho, least, first_layer=0)
+    with trace(hf, stats=[Rows(layers=frozenset({0}))], edit=[edit]) as t:
         t.run(ids, mask)
     rows, changed = t.stats["rows"], 0
     good = [k for k in keys if k not in sinks]

@@ -169,7 +169,16 @@ def test_prefill_and_decoding_set_what_one_call_sets() -> None:
 
 
 @pytest.mark.parametrize(
-    "entry", [("a", 1, 2), ("a", -1, 2, 0.0), ("a", 1, -2, 0.0), ("a", 1, 2, float("nan")), ("a", "x", 2, 0.0), 3]
+    "entry",
+    [
+        ("a", 1, 2),
+        ("a", -1, 2, 0.0),
+        ("a", 1, -2, 0.0),
+        ("a", 1, 2, float("nan")),
+        ("a", "x", 2, 0.0),
+        3,
+        ("a.*.b", 1, 2, 0.0),
+    ],
 )
 def test_entries_that_are_none_are_refused(entry: Any) -> None:
     with pytest.raises(UsageError, match="SetDims"):

@@ -49,6 +49,33 @@ def test_the_planted_dimension_is_found(planted: Any) -> None:
     assert sink_dimensions(planted, IDS).dims == ()  # a width of 32 cannot reach 20
     with pytest.raises(UsageError, match="position 9"):
         sink_dimensions(planted, IDS, anchor=9)
+    with pytest.raises(UsageError, match=r"first_layer=3: the model has layers 0\.\.2"):
+        sink_dimensions(planted, IDS, first_layer=3)
+
+
+def test_sinks_by_layer_are_redistributed_in_their_layer(planted: Any) -> None:
+    """The mask of `phi_sinks` as it is, and the same as positions; layers before `first_layer` keep their rows."""
+    ids = torch.tensor([IDS[0], [20, 9, 31, 42, 53, 11]])
+    mask = phi_sinks(planted, ids, [PLANTED], threshold=5.0, first_layer=1)
+    mask[2] = False  # sinks in layer 1 alone
+
+    def rows(*edits: Any) -> dict[Any, torch.Tensor]:
+        with trace(planted, stats=[Rows()], edit=list(edits)) as t:
+            t.run(ids)
+        return t.stats["rows"]
+
+    def moved(before: dict[Any, torch.Tensor], after: dict[Any, torch.Tensor], layer: int) -> float:
+        return max(float((after[at, head] - before[at, head]).abs().max()) for at, head in before if at == layer)
+
+    settings: dict[str, Any] = {"rho": 0.0, "least": 0.0, "first_layer": 1}
+    before, after = rows(), rows(RedistributeKeys([2, 3], mask, **settings))
+    assert moved(before, after, 0) == 0 and moved(before, after, 1) > 1e-3
+    one = rows(RedistributeKeys([2, 3], {1: mask[1]}, **settings))
+    assert all(torch.equal(one[head], after[head]) for head in after)
+    for edit in (RedistributeKeys([2, 3], mask, rho=0.0, least=0.0), RedistributeKeys([2, 3], {0: [0]}, **settings)):
+        assert all(torch.equal(rows, before[head]) for head, rows in rows(edit).items())
+    with pytest.raises(UsageError, match=r"shape \(1, 2, 6\) for layer 1"):
+        rows(RedistributeKeys([2, 3], mask[:1], **settings))
 
 
 def test_sinks_are_where_the_token_stands(planted: Any) -> None:
@@ -69,7 +96,8 @@ def test_rows_that_look_at_a_set_are_those_redistribution_changes() -> None:
         t.run(ids, mask)
     masses, before = t.stats["mass_on"], t.stats["rows"]
     looks = looks_at(masses, rho=rho, least=least)[0]
-    with trace(hf, stats=[Rows(layers=only)], edit=[RedistributeKeys(keys, sinks, rho=rho, least=least)]) as t:
+    edit = RedistributeKeys(keys, sinks, rho=rho, least=least, first_layer=0)
+    with trace(hf, stats=[Rows(layers=only)], edit=[edit]) as t:
         t.run(ids, mask)
     for (_, head), rows in t.stats["rows"].items():
         moved = (rows - before[0, head]).abs().sum(-1) / 2

@@ -24,6 +24,9 @@ from probes.synthetic import DEFAULT_LENGTH, DEFAULT_PROMPTS
 if TYPE_CHECKING:
     from interp.models.model import Model
 
+TRIES = 1000
+"""Draws without a new first problem after which there are taken to be no more."""
+
 KINDS: dict[str, Callable[[Draw, int], Problem]] = {
     "mixed operations": problem_arithmetic.mixed,
     "linear equation": problem_algebra.linear,
@@ -82,6 +85,9 @@ class Problems:
         `extra` holds `kind`, `answer` and `difficulty` of the (first) problem, `seed`, and for worked ones `problems`,
         these facts of each problem that stands there whole. A worked prompt is cut at `max_length` in the middle of a
         problem; under a chat template only whole problems go into the turn, so that the template closes it.
+
+        Raises:
+            UsageError: there are fewer different problems of the kind and level than `limit`.
         """
         length = DEFAULT_LENGTH if max_length is None else max_length
         if model.max_positions is not None:
@@ -90,8 +96,14 @@ class Problems:
         for index in range(DEFAULT_PROMPTS if limit is None else limit):
             problems = self._series(seed, index)
             first = next(problems)
+            tries = 1
             while first.statement in seen:
-                first = next(problems)
+                if tries == TRIES:
+                    raise UsageError(
+                        f"limit={limit}: {self.name} with kind={self.kind!r} and level={self.level} found no problem "
+                        f"number {index + 1} that differs from those before in {TRIES} draws; ask for {index} or fewer"
+                    )
+                first, tries = next(problems), tries + 1
             seen.add(first.statement)
             build = self._worked if self.worked else self._statement
             made.append(build(model, f"{self.name}-{index}", first, problems, length, seed))

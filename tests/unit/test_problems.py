@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 from fractions import Fraction
-from itertools import pairwise
+from itertools import count, pairwise
 
 import pytest
 from hypothesis import given
@@ -307,6 +307,15 @@ def test_one_kind_and_level_on_request(model: Model) -> None:
         Problems("mine", "x", worked=False, level=4).prompts(model, limit=1)
     with pytest.raises(UsageError, match="kind='sums': there are mixed operations"):
         Problems("mine", "x", worked=True, kind="sums").prompts(model, limit=1)
+
+
+def test_more_prompts_than_there_are_problems(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = [problem(0, index) for index in range(3)]
+    turns = count()
+    monkeypatch.setitem(KINDS, "fractions", lambda draw, level: few[next(turns) % 3])
+    probe = Problems("mine", "x", worked=False, kind="fractions")
+    with pytest.raises(UsageError, match=r"limit=5: mine with kind='fractions'.*differs from those before"):
+        probe.prompts(model, limit=5, max_length=64)
 
 
 def test_under_a_chat_template_only_whole_problems(smollm2: Model) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,12 @@ import pytest
 import torch
 
 from interp.errors import SiteError
+from interp.finders import formation_measure
 from interp.finders.formation_config import QUANTITIES, FormationConfig
 from interp.finders.formation_measure import lenders, measure
-from interp.finders.sink_found import found_sinks
+from interp.finders.sink_config import Sink
 from interp.finders.sink_formation import sink_formation
+from interp.finders.sink_found import found_sinks
 from interp.models import mlp, writes
 from interp.models.load import load
 from probes.base import Prompt
@@ -132,7 +135,7 @@ def agree(hf: Any, one: Prompt, unit: Any) -> None:
                 continue
             at = row["position"]
             for q, name in enumerate(QUANTITIES):
-                known = (name in plain or name == "direction") and name not in unit.facts["lacks"]
+                known = (name in plain or name == "direction") and name not in unit.facts["lacks"][number]
                 if row["anchor"] or not known:
                     assert np.isnan(unit.arrays["cosines"][i, q])
                 else:
@@ -162,22 +165,24 @@ def test_mixtures_of_experts_say_what_they_lack_and_which_experts_fired(arch: st
         assert "experts" in missing["gate"] and "experts" in missing["product"]
 
 
-def test_dense_blocks_keep_what_blocks_of_experts_lack() -> None:
+def test_dense_blocks_keep_what_blocks_of_experts_lack(monkeypatch: pytest.MonkeyPatch) -> None:
     one = Prompt("random", "", TOKENS, tuple(f"<{token}>" for token in TOKENS))
     loaded = load(tiny("qwen3_moe"), check=False)  # its block 0 is dense
+    found = found_sinks(loaded, one, LOOSE)
+    spans = tuple(Sink(3 + start, "secondary", start, 1, (start,)) for start in range(3))
+    at = {span.position for span in spans}
+    chosen = replace(found, sinks=spans, ordinary=tuple(i for i in found.ordinary if i not in at))
+    monkeypatch.setattr(formation_measure, "found_sinks", lambda *_: chosen)
     unit = measure(loaded, one, LOOSE)
-    blocks = unit.facts["blocks"]
-    assert 0 in blocks and len(blocks) > 1
-    gate, beside = QUANTITIES.index("gate"), [i for i, row in enumerate(unit.facts["rows"]) if not row["anchor"]]
-    starts = [unit.facts["rows"][i]["start"] for i in beside]
-    assert 0 in starts and len(set(starts)) > 1
-    for block, missing in zip(blocks, unit.facts["lacks"], strict=True):
-        assert ("gate" in missing) == (block > 0)
-    for i, start in zip(beside, starts, strict=True):
-        assert np.isfinite(unit.arrays["cosines"][i, gate]) == (start == 0)
+    assert unit.facts["blocks"] == [0, 1, 2] and not any(row["anchor"] for row in unit.facts["rows"])
+    assert ["gate" in missing for missing in unit.facts["lacks"]] == [False, True, True]
+    for name in ("gate", "up", "activation", "product"):
+        assert np.isfinite(unit.arrays["cosines"][:, QUANTITIES.index(name)]).tolist() == [True, False, False]
+    assert [row["experts"] is None for row in unit.facts["rows"]] == [True, False, False]
     made = sink_formation.find([one], [unit], LOOSE, loaded.facts())
-    assert made.summary["claims"]["cosine.gate.sinks"]["values"] == starts.count(0)
-    assert made.summary["lacks"]["gate"]["blocks"] == [block for block in blocks if block]
+    assert made.summary["claims"]["cosine.gate.sinks"]["values"] == 1
+    assert made.summary["lacks"]["gate"]["blocks"] == [1, 2]
+    assert any("gate projection in 2 forming blocks of 3" in said for said in made.caveats)
 
 
 class _Odd(torch.nn.Module):

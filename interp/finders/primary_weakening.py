@@ -8,25 +8,28 @@ Wong et al. 2025 (arXiv 2512.22213) say that the primary weakens in the middle l
 2. Find. In a prompt with secondary sinks let R be the layers that read the anchor as a sink, and S those of R that read
    the first state of a secondary (its start layer + 1; with ``where=life``, any of its states). The statistic is the
    mean of the anchor's alpha over S minus its mean over the rest of R, averaged over prompts: bootstrap interval,
-   sign test, and permutation tests that move S among R (`weakening_stats`). "Weaker" takes an interval below 0 and
-   p <= 0.05 against other layers, in at least 8 prompts; prompts without secondary sinks, or without other layers,
-   do not count.
+   sign test, and a test that shifts S in a circle over R, every shift counted (`weakening_stats`). "Weaker" takes an
+   interval below 0 and p <= 0.05 against other layers, in at least 8 prompts; with fewer than 20 layers p cannot get
+   there, and it cannot be told. Prompts without secondary sinks, or without other layers, do not count.
 3. Check. Keep the secondaries from forming: their forming MLP's output is set to zero at their positions; apart, the
-   same outputs at as many ordinary tokens. Compare the attention the anchor draws from queries that can see a
-   secondary (and are none), in the layers that read them. (Cutting attention to the secondaries would not do: the
-   rows are scaled back to 1, so the anchor must gain.) As softmax competition alone would raise it here too, its
-   share of the mass on keys other than the secondaries is compared as well.
-4. Conclude. Verified when the anchor gains more by removing the secondaries than by the removal at ordinary tokens.
+   same outputs at as many ordinary tokens. Compare the anchor's share of the mass on the other keys, in the layers that
+   read the secondaries, over queries that can see one; the secondaries and those ordinary tokens are left out of both,
+   for the edits change them. The attention the anchor draws is given beside it, and proves nothing: without the
+   secondaries it rises by softmax competition alone.
+4. Conclude. Verified when the share rises more by removing the secondaries than by the removal at ordinary tokens.
 
-``summary["claims"]``: ``weakening.difference`` {mean, low, high, n, p, p_prompts, below, above, p_sign},
-``weakening.ratio`` {mean, low, high, n}, ``secondary_start_layers`` {mean, low, high, n, counts}; ``outcome`` beside it
-is weaker, not weaker, too few to say or cannot be tested. A mean of None comes with a ``why``.
+``summary["claims"]``: ``weakening.outcome`` {verdict: weaker, not weaker or cannot be told; why},
+``weakening.difference`` {mean, low, high, n, p, p_smallest, shifts, below, above, p_sign}, ``weakening.ratio`` {mean,
+low, high, n}, ``secondary_start_layers`` {mean, low, high, n (prompts), sinks, counts}. A mean of None comes with a
+``why``.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -44,15 +47,16 @@ from probes.base import Prompt
 HOW = (
     "In every prompt with {what} the outputs of the MLPs that formed them were set to zero at their positions, to keep "
     "them from forming; apart, the same blocks' outputs at as many ordinary positions near by ({draws}). Compared is "
-    "the change in {metric}, over the layers that read those sinks and the queries that can see one."
+    "the change in {metric}, over the layers that read those sinks and the queries that can see one; neither is one of "
+    "the edited tokens."
 )
 METRICS = {
+    "share": "the anchor's share of the attention to keys other than the edited tokens",
     "mass": "attention to the anchor",
-    "share": "the anchor's share of the attention to keys other than the sinks",
 }
 
 
-@finder("primary-weakening", config=WeakeningConfig)
+@finder("primary-weakening", config=WeakeningConfig, version="2")
 class PrimaryWeakening:
     """The finder; see the module docstring and `interp.finders.base.Finder`."""
 
@@ -64,7 +68,7 @@ class PrimaryWeakening:
         self, prompts: Sequence[Prompt], units: Sequence[Unit], config: WeakeningConfig, facts: ModelFacts
     ) -> Findings:
         """2. The statistic and its curves."""
-        told = [summarised(prompt, unit, config, facts.n_layers) for prompt, unit in zip(prompts, units, strict=True)]
+        told = [summarised(prompt, unit, config) for prompt, unit in zip(prompts, units, strict=True)]
         rows = [
             row(prompt, one, span, unit)
             for prompt, one, unit in zip(prompts, told, units, strict=True)
@@ -76,15 +80,15 @@ class PrimaryWeakening:
             for one, unit in zip(told, units, strict=True)
             if one["there"] and one["elsewhere"] and "received" in unit.arrays
         ]
-        claims = weakening_stats.weakening(cases, config.shuffles, config.seed)
+        claims = weakening_stats.weakening(cases, config.seed)
+        claims["weakening.outcome"] = dict(weakening_stats.outcome(claims["weakening.difference"]))
+        claims["secondary_start_layers"] = start_layers(told, config)
         starts = weakening_pictures.start_counts(rows)
-        claims["secondary_start_layers"] = start_layers(starts, config.seed)
         summary = {
             "model": facts.name,
             "settings": asdict(config),
             "T": [len(prompt) for prompt in prompts],
             "claims": claims,
-            "outcome": weakening_words.outcome(claims["weakening.difference"]),
             "attention_path": sorted({unit.facts["attention_path"] for unit in units}),
             "prompts": told,
         }
@@ -111,20 +115,20 @@ class PrimaryWeakening:
         """4. What the anchor gained."""
         effects = {name: effect(findings, checks, name, config) for name in METRICS}
         kept_mass = left(checks)
-        said = weakening_words.checked(effects["mass"], effects["share"], kept_mass)
+        said = weakening_words.checked(effects["share"], effects["mass"], kept_mass)
         removal = {**{name: effect_facts(one) for name, one in effects.items()}, "left": kept_mass}
         return replace(
             findings,
-            verification=effects["mass"],
+            verification=effects["share"],
             summary={**findings.summary, "removal": removal},
             verdict=f"{findings.verdict} {said}".strip(),
             sheets=weakening_pictures.sheets([(METRICS[name], one) for name, one in effects.items()]),
         )
 
 
-def summarised(prompt: Prompt, unit: Unit, config: WeakeningConfig, n_layers: int) -> dict[str, Any]:
+def summarised(prompt: Prompt, unit: Unit, config: WeakeningConfig) -> dict[str, Any]:
     """What the summary says of one prompt, and what the check goes by."""
-    there, elsewhere = chosen_layers(unit.facts, config, n_layers)
+    there, elsewhere = chosen_layers(unit.facts, config)
     facts = {name: unit.facts[name] for name in ("anchor", "spans", "ordinary")}
     return {"name": prompt.name, **facts, "there": there, "elsewhere": elsewhere}
 
@@ -140,14 +144,17 @@ def row(prompt: Prompt, told: Mapping[str, Any], span: Mapping[str, Any], unit: 
     return made
 
 
-def start_layers(starts: Mapping[int, int], seed: int) -> dict[str, Any]:
-    """Claim ``secondary_start_layers``: mean over sinks and how many start where."""
-    layers = [layer for layer, n in starts.items() for _ in range(n)]
-    counts = {str(layer): n for layer, n in starts.items()}
-    if not layers:
-        return {"mean": None, "low": None, "high": None, "n": 0, "counts": counts, "why": "there are none"}
-    found = bootstrap_mean(layers, seed=seed)
-    return {"mean": found.mean, "low": found.low, "high": found.high, "n": len(layers), "counts": counts}
+def start_layers(prompts: Sequence[Mapping[str, Any]], config: WeakeningConfig) -> dict[str, Any]:
+    """Claim ``secondary_start_layers``: mean over a prompt's sinks, then over the ``n`` prompts that have some; how
+    many ``sinks`` there are and, as ``counts``, how many start where."""
+    per_prompt = [[s["start_layer"] for s in told["spans"] if counted(s, config)] for told in prompts]
+    means = [float(np.mean(layers)) for layers in per_prompt if layers]
+    counts = {str(layer): n for layer, n in sorted(Counter(chain.from_iterable(per_prompt)).items())}
+    told = {"n": len(means), "sinks": sum(counts.values()), "counts": counts}
+    if not means:
+        return {"mean": None, "low": None, "high": None, **told, "why": "there are none"}
+    found = bootstrap_mean(means, seed=config.seed)
+    return {"mean": found.mean, "low": found.low, "high": found.high, **told}
 
 
 def kept(units: Sequence[Unit], config: WeakeningConfig) -> dict[str, np.ndarray]:

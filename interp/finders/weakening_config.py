@@ -24,16 +24,14 @@ class WeakeningConfig(SinksConfig):
         "start"  # layers that read a sink's first block, or those that read any of its life
     )
     reach: int = 2  # the forming MLP (removed in the check) is looked for so many blocks before the start
-    shuffles: int = 10_000  # draws of the permutation tests
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, allowed in {"of": ("secondary", "any"), "where": ("start", "life")}.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}={getattr(self, name)!r}: expected {' or '.join(allowed)}")
-        for name, bound in {"reach": 0, "shuffles": 100}.items():
-            if getattr(self, name) < bound:
-                raise ValueError(f"{name}={getattr(self, name)}: expected {bound} or more")
+        if self.reach < 0:
+            raise ValueError(f"reach={self.reach}: expected 0 or more")
 
 
 COLUMNS = (
@@ -66,19 +64,18 @@ def counted(span: Mapping[str, Any], config: WeakeningConfig) -> bool:
     return not span["anchor"] and (config.of == "any" or span["kind"] == "secondary")
 
 
-def reads(span: Mapping[str, Any], where: str, n_layers: int) -> set[int]:
-    """Blocks that read a span: its first state, or any of its life."""
-    life = 1 if where == "start" else span["lifetime"]
-    return set(range(span["start_layer"] + 1, min(span["start_layer"] + 1 + life, n_layers)))
+def reads(span: Mapping[str, Any], where: str) -> set[int]:
+    """Blocks that read a span: its first state, or any of its life, which may have gaps."""
+    return {layer for layer in span["reading"] if where == "life" or layer == span["start_layer"] + 1}
 
 
-def chosen_layers(told: Mapping[str, Any], config: WeakeningConfig, n_layers: int) -> tuple[list[int], list[int]]:
+def chosen_layers(told: Mapping[str, Any], config: WeakeningConfig) -> tuple[list[int], list[int]]:
     """Of the blocks that read the anchor as a sink: those in which secondaries begin, and the others."""
     anchor: set[int] = set()
     there: set[int] = set()
     for span in told["spans"]:
         if span["anchor"]:
-            anchor |= reads(span, "life", n_layers)
+            anchor |= reads(span, "life")
         elif counted(span, config):
-            there |= reads(span, config.where, n_layers)
+            there |= reads(span, config.where)
     return sorted(anchor & there), sorted(anchor - there)

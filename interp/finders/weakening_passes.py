@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from interp.errors import SiteError
 from interp.finders import norm_law_passes
 from interp.finders.base import Unit
 from interp.finders.sink_check import controls
+from interp.finders.sink_config import reading_layers
 from interp.finders.sink_found import Found, found_sinks
 from interp.finders.sink_measure import Cut
 from interp.finders.weakening_config import SITES, WeakeningConfig, counted, reads
@@ -56,9 +58,9 @@ def spans(model: Any, prompt: Prompt, found: Found, anchor: int, config: Weakeni
             "start_layer": sink.start,
             "lifetime": sink.lifetime,
             "forming_layer": block,
+            "reading": reading_layers(sink.layers, model.n_layers),
         }
-        layers = sorted(reads(one, "life", model.n_layers))
-        alpha = found.measured.received[layers, :, sink.position]
+        alpha = found.measured.received[one["reading"], :, sink.position]
         made.append({**one, "received": float(alpha.mean(dtype=np.float64)) if alpha.size else None})
     return made
 
@@ -95,47 +97,70 @@ def norms_of(model: Any, prompt: Prompt) -> tuple[dict[str, np.ndarray], dict[st
 def check(model: Any, prompt: Prompt, index: int, told: Mapping[str, Any], config: WeakeningConfig) -> Unit | None:
     """The anchor's attention as it is, without the other sinks, and without the same MLP outputs at ordinary tokens.
 
-    Facts: ``natural``, ``removed``, ``control`` = {``mass``: attention to the anchor, mean over heads, over the blocks
-    that read the sinks and over the other queries from the first sink on; ``share``: the anchor's share of what a
-    query gives to keys other than the sinks, mean over the same; ``sinks``: attention to the sinks}. None
-    without such sinks, or with fewer ordinary tokens than sinks.
+    Facts, each a mean over the draws of ordinary tokens: ``natural``, ``removed``, ``control`` = {``mass``: attention
+    to the anchor, mean over heads, over the blocks that read the sinks and over the queries from the first sink on;
+    ``share``: the anchor's share of what a query gives to the other keys, mean over the same; ``sinks``: attention to
+    the sinks}. Neither the sinks nor the draw's tokens are among those queries and other keys, in all three: the edits
+    change them themselves. None without such sinks or
+    queries, or with fewer ordinary tokens than sinks.
     """
     others = {(span["position"], span["forming_layer"]): span for span in told["spans"] if counted(span, config)}
     sinks: Cut = tuple((position, (block,)) for position, block in sorted(others))
     draws = controls(sinks, told["ordinary"], config.controls, (config.seed, index))
-    layers = sorted(set().union(*(reads(span, "life", model.n_layers) for span in others.values())))
+    layers = sorted(set().union(*(reads(span, "life") for span in others.values())))
     if not draws or not layers:
         return None
+    positions = sorted({position for position, _ in sinks})
+    left_out = [sorted({*positions, *(position for position, _ in draw)}) for draw in draws]
+    first = max(positions[0], told["anchor"])
+    queries = [sorted(set(range(first, len(prompt))) - set(positions)) for positions in left_out]
+    if not all(queries):
+        return None
 
-    def anchor_with(cut: Cut) -> dict[str, float]:
+    def masses_with(cut: Cut) -> dict[str, Tensor]:
         places = [(block, position, 0.0) for position, (block,) in cut]
-        return anchor_mass(model, prompt, told["anchor"], [position for position, _ in sinks], layers, places)
+        return masses(model, prompt, told["anchor"], positions, left_out, layers, places)
 
-    natural, removed = anchor_with(()), anchor_with(sinks)
-    drawn = [anchor_with(draw) for draw in draws]
-    control = {name: float(np.mean([one[name] for one in drawn])) for name in natural}
-    return Unit(facts={"natural": natural, "removed": removed, "control": control})
+    def over_draws(seen: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:
+        made = [reduced(one, i, queries[i]) for i, one in enumerate(seen)]
+        return {name: float(np.mean([one[name] for one in made])) for name in made[0]}
+
+    natural, removed = masses_with(()), masses_with(sinks)
+    return Unit(
+        facts={
+            "natural": over_draws([natural] * len(draws)),
+            "removed": over_draws([removed] * len(draws)),
+            "control": over_draws([masses_with(draw) for draw in draws]),
+        }
+    )
 
 
-def anchor_mass(
+def masses(
     model: Any,
     prompt: Prompt,
     anchor: int,
     sinks: Sequence[int],
+    left_out: Sequence[Sequence[int]],
     layers: Sequence[int],
     places: norm_law_passes.Places,
-) -> dict[str, float]:
-    """``mass``, ``share`` (see `check`) and ``sinks``, the mass on the sinks, in one pass with MLP outputs rescaled."""
-    rest = torch.ones(len(prompt), dtype=torch.bool)
-    rest[list(sinks)] = False
-    sets = {"anchor": [anchor], "rest": rest, "sinks": list(sinks)}
+) -> dict[str, Tensor]:
+    """float64 [layer, head, query] of one pass with MLP outputs rescaled: the mass on the ``anchor``, on the ``sinks``
+    and, as ``rest.<i>``, on all keys but those of ``left_out[i]``."""
+    sets: dict[str, Any] = {"anchor": [anchor], "sinks": list(sinks)}
+    for i, positions in enumerate(left_out):
+        rest = torch.ones(len(prompt), dtype=torch.bool)
+        rest[list(positions)] = False
+        sets[f"rest.{i}"] = rest
     stat = MassOn(sets, layers=frozenset(layers))
     with trace(model, stats=[stat], edit=norm_law_passes.rescale(places)) as traced:
         traced.run(list(prompt.ids), **calls.skip_logits(model))
-        first = max(min(sinks), anchor)  # the sinks' own queries are left out: removal changes those themselves
-        queries = [query for query in range(first, len(prompt)) if query not in sinks]
-        mass = {name: rows[list(layers), 0][:, :, queries].double() for name, rows in traced.stats["mass_on"].items()}
-    share = mass["anchor"] / mass["rest"].clamp_min(1e-12)  # row by row: there competition with the sinks cancels
+        return {name: rows[list(layers), 0].cpu().double() for name, rows in traced.stats["mass_on"].items()}
+
+
+def reduced(seen: Mapping[str, Tensor], draw: int, queries: Sequence[int]) -> dict[str, float]:
+    """``mass``, ``share`` and ``sinks`` (see `check`) over some queries."""
+    mass = {name: seen[name][:, :, list(queries)] for name in ("anchor", f"rest.{draw}", "sinks")}
+    share = mass["anchor"] / mass[f"rest.{draw}"].clamp_min(1e-12)  # row by row: competition with the sinks cancels
     return {
         "mass": float(mass["anchor"].mean()),
         "share": float(share.mean()),

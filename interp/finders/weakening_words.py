@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from interp.finders.base import ModelFacts
 from interp.finders.sink_words import LONGEST_NAME, count, lengths
 from interp.finders.weakening_config import WeakeningConfig
+from interp.finders.weakening_stats import LEVEL
 from interp.findings import Findings, Verification
 from interp.text import printable
-from interp.verify import MIN_PROMPTS
 from probes.base import Prompt
 
-LEVEL = 0.05
 SINKS = {"secondary": "secondary sinks", "any": "other sinks"}
-
-
-def outcome(difference: Mapping[str, Any]) -> str:
-    """``weaker``, ``not weaker``, ``too few to say`` or ``cannot be tested``: by interval and test of layers."""
-    if difference["mean"] is None:
-        return "cannot be tested"
-    if difference["n"] < MIN_PROMPTS:
-        return "too few to say"
-    return "weaker" if difference["high"] < 0 and difference["p"] <= LEVEL else "not weaker"
 
 
 def observed(findings: Findings, config: WeakeningConfig) -> str:
@@ -37,33 +26,33 @@ def observed(findings: Findings, config: WeakeningConfig) -> str:
         if not having:
             return f"{name}: cannot be tested: no {what} in {count(n, 'prompt')}."
         return f"{name}: cannot be tested: {what} in {count(having, 'prompt')} of {n}, but {found['why']}."
-    ratio = claims["weakening.ratio"]
+    ratio, told = claims["weakening.ratio"], claims["weakening.outcome"]
     states = "where they begin" if config.where == "start" else "where they live"
-    verdict = {
+    heading = {
         "weaker": f"the primary is weaker {states}",
-        "not weaker": f"the primary is not shown to be weaker {states}",
-        "too few to say": f"too few prompts with {what} to say whether the primary is weaker {states}",
-    }[outcome(found)]
+        "not weaker": f"the primary is not shown to be weaker {states} ({told['why']})",
+        "cannot be told": f"whether the primary is weaker {states} cannot be told ({told['why']})",
+    }[told["verdict"]]
     return (
-        f"{name}: {verdict}: its attention received there minus that in the rest of its life is {found['mean']:+.3f} "
+        f"{name}: {heading}: its attention received there minus that in the rest of its life is {found['mean']:+.3f} "
         f"({found['low']:+.3f} to {found['high']:+.3f}), {ratio['mean']:.2f} times it ({count(found['n'], 'prompt')} "
         f"with {what}). Lower there in {found['below']} and higher in {found['above']} prompts (sign test p = "
-        f"{found['p_sign']:.2g}); p = {found['p']:.2g} for these layers against as many others, one relabelling for "
-        f"all prompts, and {found['p_prompts']:.2g} if every prompt chooses its own."
+        f"{found['p_sign']:.2g}); p = {found['p']:.2g} against the same layers shifted in a circle, and could not be "
+        f"below {found['p_smallest']:.2g}."
     )
 
 
-def checked(effect: Verification, share: Verification, left: float | None) -> str:
+def checked(share: Verification, mass: Verification, left: float | None) -> str:
     """What removing the other sinks did to the anchor, and how far they were removed."""
-    if effect.effect is None or effect.control is None or share.effect is None or share.control is None:
+    if share.effect is None or share.control is None or mass.effect is None or mass.control is None:
         return ""
+    kept = "" if left is None else f" The sinks themselves keep {100 * left:.0f} % of what they drew."
     return (
-        f"With the MLP outputs that form them removed, the anchor's attention in the layers that read them changes by "
-        f"{effect.effect:+.4f} ({effect.effect_low:+.4f} to {effect.effect_high:+.4f}), with the same removed at "
-        f"ordinary tokens by {effect.control:+.4f}: {effect.verdict} ({count(effect.prompts, 'prompt')}); its share of "
-        f"what the keys other than those sinks get changes by {share.effect:+.4f} ({share.effect_low:+.4f} to "
-        f"{share.effect_high:+.4f}) against {share.control:+.4f}. "
-        f"The sinks themselves keep {100 * (left or 0):.0f} % of what they drew."
+        f"With the MLP outputs that form them removed, the anchor's share of what other keys get in the layers that "
+        f"read them changes by {share.effect:+.4f} ({share.effect_low:+.4f} to {share.effect_high:+.4f}), with the "
+        f"same removed at ordinary tokens by {share.control:+.4f}: {share.verdict} ({count(share.prompts, 'prompt')}); "
+        f"its attention, which softmax competition alone would raise, changes by {mass.effect:+.4f} "
+        f"({mass.effect_low:+.4f} to {mass.effect_high:+.4f}) against {mass.control:+.4f}.{kept}"
     )
 
 
@@ -78,12 +67,11 @@ def caveats(
         "where the layers lie, not why; that is what the removal is for.",
     ]
     if found["mean"] is not None:
-        layers = len(
-            {layer for told in findings.summary["prompts"] for key in ("there", "elsewhere") for layer in told[key]}
-        )
+        weak = "; too few layers to tell from position alone" if found["p_smallest"] > LEVEL else ""
         said.append(
-            f"The test of layers permutes {layers} layers, the same way in all prompts, so its p can hardly fall below "
-            f"one over the number of ways to choose them."
+            f"The test of layers shifts them in a circle, the same way in all prompts: {found['shifts']} shifts, so "
+            f"its p cannot fall below {found['p_smallest']:.2g}{weak}. At the ends of a profile that drifts it is too "
+            "small."
         )
     if config.of == "any":
         said.append("of=any: every token's sink but the anchor's is counted, not the secondary ones alone.")

@@ -27,7 +27,7 @@ LOOSE: dict[str, dict[str, Any]] = {
     "ablation": {"how": "zero", "heads": ("0.1", "1.0")},
     "sinks": {"floor": 0.0, "multiple": 1.0, "norm": 0.0, "cosine": 0.2},
     "sink-formation": {"floor": 0.0, "multiple": 1.0, "norm": 0.0, "cosine": 0.2, "carried": 1.0},
-    "primary-weakening": {"floor": 0.0, "multiple": 1.0, "norm": 0.0, "cosine": 0.2, "of": "any", "shuffles": 100},
+    "primary-weakening": {"floor": 0.0, "multiple": 1.0, "norm": 0.0, "cosine": 0.2, "of": "any"},
     "sink-norm-law": {"floor": 0.0, "multiple": 1.0, "norm": 0.0, "cosine": 0.2, "sweep": (0.0, 1.0, 2.0)},
     "massive-activations": {"size": 0.0, "ratio": 4.0, "most": 3},
     "sink-neighbourhood": {"floor": 0.0, "multiple": 1.0, "norm": 0.0, "cosine": 0.2},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -12,15 +11,17 @@ import torch
 import interp
 import interp.resources
 from interp.finders import weakening_passes, weakening_words
-from interp.finders.primary_weakening import primary_weakening
+from interp.finders.primary_weakening import primary_weakening, start_layers
+from interp.finders.sink_check import controls
 from interp.finders.weakening_config import WeakeningConfig, chosen_layers
-from interp.finders.weakening_stats import Case, p_layers, p_prompts, sign_test, weakening
+from interp.finders.weakening_stats import Case, outcome, p_layers, sign_test, weakening
+from interp.findings import Verification
 from tests import plain_sinks
 from tests.planted.builder import plant
 from tests.planted.plan import PLANTED, prompt
 from tests.planted.scan import as_prompt, scan
 
-CONFIG = WeakeningConfig(shuffles=500)
+CONFIG = WeakeningConfig()
 
 
 def case(mass: list[float], there: list[int], elsewhere: list[int]) -> Case:
@@ -33,11 +34,11 @@ def case(mass: list[float], there: list[int], elsewhere: list[int]) -> Case:
 def test_difference_and_ratio_by_hand() -> None:
     one = case([9, 0.5, 0.1, 0.3, 0.6, 9], [2, 3], [1, 4])
     assert one.difference == pytest.approx(0.2 - 0.55) and one.ratio == pytest.approx(0.2 / 0.55)
-    claims = weakening([one, case([9, 0.5, 0.1, 0.3, 0.6, 9], [1], [2, 3, 4])], 200, 0)
+    claims = weakening([one, case([9, 0.5, 0.1, 0.3, 0.6, 9], [1], [2, 3, 4])], 0)
     found = claims["weakening.difference"]
     assert found["mean"] == pytest.approx((-0.35 + (0.5 - 1 / 3)) / 2)
     assert (found["n"], found["below"], found["above"], found["p_sign"]) == (2, 1, 1, 1.0)
-    nothing = weakening([], 200, 0)
+    nothing = weakening([], 0)
     assert nothing["weakening.difference"]["mean"] is None and nothing["weakening.ratio"]["why"]
 
 
@@ -47,55 +48,106 @@ def test_sign_test_by_hand() -> None:
     assert sign_test(2, 8) == pytest.approx(2 * (1 + 10 + 45) / 1024)
 
 
-def test_p_of_layers_against_all_relabellings() -> None:
-    """Three prompts that share a profile; every relabelling of the five layers, counted out."""
+def test_p_of_layers_against_all_shifts() -> None:
+    """Three prompts that share their layers; every step around the five layers, counted out by hand."""
     rng = np.random.default_rng(1)
     cases = [
         case([0, *(0.1 + rng.random(5))], there, [layer for layer in range(1, 6) if layer not in there])
         for there in ([2], [2, 3], [2])
     ]
-    observed = np.mean([one.difference for one in cases])
     values = []
-    for order in permutations(range(1, 6)):
-        moved = dict(zip(range(1, 6), order, strict=True))
+    for step in range(5):
         means = []
         for one in cases:
-            there = [moved[layer] for layer in one.there]
+            there = [(layer - 1 + step) % 5 + 1 for layer in one.there]
             rest = [layer for layer in range(1, 6) if layer not in there]
             means.append(one.mass[there].mean() - one.mass[rest].mean())
         values.append(np.mean(means))
-    exact = float(np.mean(np.array(values) <= observed + 1e-12))
-    assert p_layers(cases, 4000, 0) == pytest.approx(exact, abs=0.03)
+    assert p_layers(cases) == (np.mean(np.array(values) <= values[0] + 1e-12), 1 / 5, 5)
 
 
-def test_p_of_prompts_against_all_choices() -> None:
-    cases = [case([0.2, 0.5, 0.9, 0.4], [0], [1, 2, 3]), case([0.3, 0.1, 0.8, 0.7], [0], [1, 2, 3])]
-    observed = np.mean([one.difference for one in cases])
-    values = [
-        np.mean([one.mass[i] - (one.mass.sum() - one.mass[i]) / 3 for one, i in zip(cases, picks, strict=True)])
-        for picks in ((i, j) for i in range(4) for j in range(4))
-    ]
-    assert p_prompts(cases, 8000, 0) == pytest.approx(np.mean(np.array(values) <= observed + 1e-12), abs=0.03)
+def test_layers_that_shift_onto_themselves() -> None:
+    p, smallest, shifts = p_layers([case([0.1, 0.9, 0.1, 0.9], [0, 2], [1, 3])])
+    assert (p, smallest, shifts) == (0.5, 0.5, 4)
+
+
+@pytest.mark.parametrize("null", ["walk", "smoothed", "waves"])
+def test_smooth_profiles_are_seldom_called_weaker(null: str) -> None:
+    """Where one to three neighbours of a smooth profile are chosen at random, p <= 0.05 is as rare as it says."""
+    rng = np.random.default_rng(7)
+    hits, runs, n = 0, 1500, 25
+    for _ in range(runs):
+        noise = rng.normal(size=n + 6)
+        waves = np.sin(2 * np.pi * (np.arange(n) / n * rng.uniform(0.5, 2) + rng.random()))
+        mass = {"walk": noise.cumsum()[:n], "smoothed": np.convolve(noise, np.ones(7), "valid"), "waves": waves}[null]
+        width = int(rng.integers(1, 4))
+        first = int(rng.integers(0, n - width + 1))
+        there = list(range(first, first + width))
+        hits += p_layers([case(mass.tolist(), there, [i for i in range(n) if i not in there])])[0] <= 0.05
+    assert hits / runs <= 0.07
 
 
 def test_many_prompts_are_no_substitute_for_layers() -> None:
     """Twenty prompts with one profile and one start layer, by chance the lowest of six: by layers one in six."""
-    cases = [case([0.5, 0.6, 0.4, 0.55, 0.7, 0.65], [2], [0, 1, 3, 4, 5]) for _ in range(20)]
-    assert p_layers(cases, 3000, 0) == pytest.approx(1 / 6, abs=0.03)
-    assert p_prompts(cases, 3000, 0) < 0.001
-    assert weakening_words.outcome(weakening(cases, 3000, 0)["weakening.difference"]) == "not weaker"
+    profile = [0.5, 0.6, 0.4, 0.55, 0.7, 0.65]
+    found = weakening([case(profile, [2], [0, 1, 3, 4, 5]) for _ in range(20)], 0)["weakening.difference"]
+    assert found["p"] == found["p_smallest"] == 1 / 6 and found["high"] < 0
+    assert outcome(found) == {
+        "verdict": "cannot be told",
+        "why": "too few layers to tell from position alone: p cannot fall below 0.17",
+    }
+
+
+def test_outcome_takes_interval_and_layers() -> None:
+    rest = [layer for layer in range(24) if layer != 12]
+    low, high = ([0.5 + 0.01 * layer for layer in range(24)] for _ in range(2))
+    low[12] = 0.1
+    high[12] = 0.55  # lower than the mean, but not lower than other layers
+    told = {
+        name: weakening([case(mass, [12], rest)] * 8, 0)["weakening.difference"]
+        for name, mass in {"low": low, "high": high}.items()
+    }
+    assert outcome(told["low"])["verdict"] == "weaker" and told["low"]["p"] == 1 / 24
+    assert told["high"]["high"] < 0 and outcome(told["high"])["verdict"] == "not weaker"
+    assert "p = 0.2" in outcome(told["high"])["why"]
+    rises = weakening([case([-one for one in low], [12], rest)] * 8, 0)["weakening.difference"]
+    assert outcome(rises) == {"verdict": "not weaker", "why": "the interval of the difference is not below 0"}
+    few = weakening([case(low, [12], rest)] * 7, 0)["weakening.difference"]
+    assert outcome(few)["verdict"] == "cannot be told" and "too few prompts" in outcome(few)["why"]
+    assert outcome(weakening([], 0)["weakening.difference"])["verdict"] == "cannot be told"
+
+
+def test_start_layers_count_prompts_not_sinks() -> None:
+    """Nine sinks of one prompt weigh as much as the one of another."""
+    spans = [
+        [{"anchor": False, "kind": "secondary", "start_layer": start} for start in starts]
+        for starts in ([4] * 9, [10], [])
+    ]
+    found = start_layers([{"spans": one} for one in spans], CONFIG)
+    assert (found["mean"], found["low"], found["high"]) == (7, 4, 10)
+    assert (found["n"], found["sinks"], found["counts"]) == (2, 10, {"4": 9, "10": 1})
+    assert start_layers([{"spans": []}], CONFIG)["why"]
+
+
+def test_sinks_that_drew_nothing_keep_no_share() -> None:
+    check = Verification("failed", "", "", 8, 0.1, 0.0, 0.2, 0.0, 0.0, 0.0, 0.1, 0.0, 0.2)
+    assert "keep" not in weakening_words.checked(check, check, None)
+    assert "keep 40 %" in weakening_words.checked(check, check, 0.4)
 
 
 def test_layers_of_a_prompt() -> None:
     def span(start: int, life: int, kind: str = "secondary", anchor: bool = False) -> dict[str, Any]:
-        return {"start_layer": start, "lifetime": life, "kind": kind, "anchor": anchor}
+        reading = list(range(start + 1, min(start + 1 + life, 12)))
+        return {"start_layer": start, "lifetime": life, "kind": kind, "anchor": anchor, "reading": reading}
 
     told = {"spans": [span(0, 8, "primary", True), span(3, 3), span(5, 9), span(1, 2, "transient")]}
-    assert chosen_layers(told, CONFIG, 12) == ([4, 6], [1, 2, 3, 5, 7, 8])
-    assert chosen_layers(told, WeakeningConfig(where="life"), 12) == ([4, 5, 6, 7, 8], [1, 2, 3])
-    assert chosen_layers(told, WeakeningConfig(of="any"), 12) == ([2, 4, 6], [1, 3, 5, 7, 8])
-    assert chosen_layers({"spans": []}, CONFIG, 12) == ([], [])
-    for wrong in ({"of": "all"}, {"where": "end"}, {"shuffles": 1}, {"reach": -1}):
+    assert chosen_layers(told, CONFIG) == ([4, 6], [1, 2, 3, 5, 7, 8])
+    assert chosen_layers(told, WeakeningConfig(where="life")) == ([4, 5, 6, 7, 8], [1, 2, 3])
+    assert chosen_layers(told, WeakeningConfig(of="any")) == ([2, 4, 6], [1, 3, 5, 7, 8])
+    assert chosen_layers({"spans": []}, CONFIG) == ([], [])
+    gaps = {"spans": [told["spans"][0], {**span(3, 2), "reading": [4, 8]}]}  # as rule=wong2025 may give them
+    assert chosen_layers(gaps, WeakeningConfig(where="life")) == ([4, 8], [1, 2, 3, 5, 6, 7])
+    for wrong in ({"of": "all"}, {"where": "end"}, {"reach": -1}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             WeakeningConfig(**wrong)  # pyright: ignore[reportArgumentType]
 
@@ -153,19 +205,29 @@ def test_removal_by_hand() -> None:
     assert unit is not None
     sinks = {one.position: one for one in PLANTED if one.kind == "secondary"}
     layers = sorted({layer + 1 for one in sinks.values() for layer in range(one.start, one.start + one.lifetime)})
-    queries = [q for q in range(min(sinks), len(ids)) if q not in sinks]
+    draws = controls(
+        tuple((position, (one.start,)) for position, one in sorted(sinks.items())),
+        findings.summary["prompts"][0]["ordinary"],
+        CONFIG.controls,
+        (CONFIG.seed, 0),
+    )
+    edited = [{*sinks, *(position for position, _ in draw)} for draw in draws]
+    assert len(edited) == 2 and all(len(positions) == 2 * len(sinks) for positions in edited)
 
     def answers() -> dict[str, float]:
         with plain_sinks.eager(hf):
             patterns = hf(torch.tensor([ids]), output_attentions=True).attentions
-        masses, shares = [], []
-        for layer in layers:
-            for head in patterns[layer][0].double():
-                for q in queries:
-                    rest = sum(float(head[q, k]) for k in range(q + 1) if k not in sinks)
-                    masses.append(float(head[q, 0]))
-                    shares.append(float(head[q, 0]) / rest)
-        return {"mass": float(np.mean(masses)), "share": float(np.mean(shares))}
+        made = []
+        for positions in edited:
+            masses, shares = [], []
+            for layer in layers:
+                for head in patterns[layer][0].double():
+                    for q in sorted(set(range(min(sinks), len(ids))) - positions):
+                        rest = sum(float(head[q, k]) for k in range(q + 1) if k not in positions)
+                        masses.append(float(head[q, 0]))
+                        shares.append(float(head[q, 0]) / rest)
+            made.append((np.mean(masses), np.mean(shares)))
+        return dict(zip(("mass", "share"), np.mean(made, axis=0).tolist(), strict=True))
 
     def silence(position: int) -> Any:
         def hook(_: Any, __: Any, out: torch.Tensor) -> torch.Tensor:
@@ -196,11 +258,13 @@ def test_a_planted_run() -> None:
     assert claims["secondary_start_layers"]["counts"] == {"4": 8, "5": 8}
     found = claims["weakening.difference"]
     assert found["n"] == found["below"] == 8 and found["high"] < -0.1
-    assert found["p_prompts"] < 0.01 < found["p"]  # two of nine layers are chosen by chance more often than that
-    assert findings.summary["outcome"] == "not weaker" and "is not shown to be weaker" in findings.verdict
-    assert check is not None and check.verdict == "verified" and check.prompts == 8
-    assert check.effect is not None and check.effect > 0.3 and check.control == pytest.approx(0, abs=1e-3)
-    assert findings.summary["removal"]["share"]["effect"] == pytest.approx(0, abs=1e-3)
+    assert found["p"] == 3 / 9 and found["p_smallest"] == 1 / found["shifts"] == 1 / 9  # so few layers settle nothing
+    assert claims["weakening.outcome"]["verdict"] == "cannot be told"
+    assert "cannot be told (too few layers" in findings.verdict and "could not be below 0.11" in findings.verdict
+    assert check is not None and check.verdict == "failed" and check.prompts == 8
+    assert check.effect == pytest.approx(0, abs=1e-3) and "share" in check.metric
+    mass = findings.summary["removal"]["mass"]
+    assert mass["effect"] > 0.3 and mass["control"] == pytest.approx(0, abs=1e-3) and mass["verdict"] == "verified"
     assert findings.summary["removal"]["left"] < 0.02 and "keep" in findings.verdict
     assert [row["start_layer"] for row in findings.records()] == [4, 5] * 8
     for row in findings.records():
@@ -213,7 +277,7 @@ def test_a_planted_run() -> None:
 def test_without_secondaries_it_cannot_be_tested() -> None:
     findings = scan(primary_weakening, plant("llama"), [prompt(seed, {1: 0}) for seed in range(3)], CONFIG)
     assert "cannot be tested: no secondary sinks in 3 prompts" in findings.verdict
-    assert findings.summary["outcome"] == "cannot be tested" and len(findings.table) == 0
+    assert findings.summary["claims"]["weakening.outcome"]["verdict"] == "cannot be told" and len(findings.table) == 0
     assert findings.verification is not None and findings.verification.verdict == "nothing to verify"
     assert findings.summary["claims"]["weakening.ratio"]["mean"] is None
     assert len(findings.charts) == 4 and not findings.charts[0].marks and not findings.sheets

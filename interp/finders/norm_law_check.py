@@ -109,13 +109,12 @@ def removal(
     draws = controls(sinks, ordinary, config.controls, (config.seed, index))
     if not draws:
         return None
-    n_layers = len(natural.measured.norm)
     before, after = [], []
     for draw in draws:
         places = edited([(spans[i], position) for position, (i,) in draw], natural, 0.0, config)
-        seen = passes.look(model, prompt, told["anchor"], (), passes.rescale(places))
+        seen = passes.look(model, prompt, told["anchor"], (), passes.rescale(places), loss=False)
         for one, into in ((natural, before), (seen, after)):
-            scores = [passes.score(one, position, passes.reading(spans[i], n_layers)) for position, (i,) in draw]
+            scores = [passes.score(one, position, spans[i]["reading"]) for position, (i,) in draw]
             into.append(float(np.mean(scores)))
     scores = unit.arrays["tokens.score"]
     return {
@@ -155,12 +154,12 @@ def reverse(
     norm = float(np.median([float(natural.measured.norm[block, span["position"]]) for span in here]))
     rng = np.random.default_rng((config.seed, index, 1))
     targets = sorted(int(i) for i in rng.choice(free, size=min(config.writes, len(free)), replace=False))
-    layers = passes.reading(lasting, len(natural.measured.norm))
+    layers = lasting["reading"]
 
     def written(direction: torch.Tensor) -> tuple[float, float]:
         vector = norm * torch.nn.functional.normalize(direction.double(), dim=0)
         edit = WriteDirection((passes.WRITES.format(block),), tuple(targets), vector)
-        seen = passes.look(model, prompt, told["anchor"], (), [edit])
+        seen = passes.look(model, prompt, told["anchor"], (), [edit], loss=False)
         found = passes.spans_of(seen, config)
         near = config.near + lasting["start_layer"] - block
         lives = [passes.lifetime(found, position, block, near) > 0 for position in targets]

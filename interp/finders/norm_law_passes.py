@@ -3,7 +3,7 @@ the sinks in it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from interp.finders.norm_law_config import NormLawConfig
 from interp.finders.sink_config import Measured, Sink
 from interp.finders.sink_measure import RESIDUAL, RULES, cosines, next_token_loss, refuse_broken
 from interp.interventions.positions import SetNorm, lengths
+from interp.tracing import calls
 from interp.tracing.statistics import Received
 from interp.tracing.tracer import trace
 from probes.base import Prompt
@@ -24,13 +25,27 @@ Places = Sequence[tuple[int, int, float]]
 """(block, position, norm that the MLP's output is to have there)."""
 
 
+class Glance:
+    """A site edit that changes nothing: it keeps, by layer, what `reduce` makes of the one sequence's value [position,
+    ...], so that no residual stream outlives its block. Listed last, it sees what the edits made."""
+
+    def __init__(self, site: str, layers: Iterable[int], reduce: Callable[[Tensor], Any]):
+        self.sites = tuple(site.format(layer) for layer in sorted(set(layers)))
+        self.reduce, self.kept = reduce, {}
+
+    def apply(self, value: Tensor, site: str, layer: int | None) -> Tensor:
+        """The value as it is."""
+        self.kept[layer] = self.reduce(value[0].detach())
+        return value
+
+
 @dataclass(frozen=True)
 class Seen:
     """One pass over a prompt.
 
     Attributes:
         measured: what the rules take, cosines with the anchor's state in this pass.
-        loss: next-token loss, nats; None for a single token.
+        loss: next-token loss, nats; None for a single token, or when it was not asked for.
         written: block -> float64 [position], l2 norm of what its MLP adds.
         anchor_states: float32 [layer, d_model].
     """
@@ -41,25 +56,35 @@ class Seen:
     anchor_states: Tensor
 
 
-def look(model: Any, prompt: Prompt, anchor: int, blocks: Sequence[int], edits: Sequence[Any] = ()) -> Seen:
-    """One traced pass under edits. The anchor stays the one given, whatever the edits make of it.
+def look(
+    model: Any, prompt: Prompt, anchor: int, blocks: Sequence[int], edits: Sequence[Any] = (), *, loss: bool = True
+) -> Seen:
+    """One traced pass under edits. The anchor stays the one given, whatever the edits make of it. Without `loss` the
+    logits are not computed.
 
     Raises:
         NumbersError: the edits drove the model to NaN or infinity.
     """
-    sites = [WRITES.format(block) for block in sorted(set(blocks))]
-    with trace(model, read=[RESIDUAL.format("*"), *sites], stats=[Received()], edit=edits) as traced:
-        out = traced.run(list(prompt.ids))
-        states = [traced[RESIDUAL.format(layer)][0].float() for layer in range(model.n_layers)]
+
+    def reduced(value: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray, Tensor, torch.dtype]:
+        state = value.float()
+        plain, centred = cosines(state, anchor)
+        norm = state.norm(dim=-1)
+        # a copy: a view of the anchor's state would keep the whole stream
+        own = state[anchor].clone().cpu()
+        return norm.cpu().numpy(), plain.cpu().numpy(), centred.cpu().numpy(), own, value.dtype
+
+    states = Glance(RESIDUAL, range(model.n_layers), reduced)
+    writes = Glance(WRITES, blocks, lambda value: lengths(value[None])[0].cpu().numpy())
+    loss = loss and len(prompt) > 1
+    with trace(model, stats=[Received()], edit=[*edits, writes, states]) as traced:
+        out = traced.run(list(prompt.ids), **({} if loss else calls.skip_logits(model)))
         received = traced.stats["received"][:, 0].numpy().astype(np.float32)
-        written = {block: lengths(traced[WRITES.format(block)])[0].cpu().numpy() for block in set(blocks)}
-    norm = torch.stack([state.norm(dim=-1).cpu() for state in states]).numpy()
-    pairs = [cosines(state, anchor) for state in states]
-    plain, centred = (np.stack([pair[i].cpu().numpy() for pair in pairs]) for i in range(2))
-    loss = next_token_loss(out.logits, prompt.ids) if len(prompt) > 1 else None
-    refuse_broken(prompt, norm, received, loss, states[0].dtype)
-    anchor_states = torch.stack([state[anchor].cpu() for state in states])
-    return Seen(Measured(received, norm, plain, centred, anchor, anchor), loss, written, anchor_states)
+    *arrays, own, dtypes = zip(*(states.kept[layer] for layer in range(model.n_layers)), strict=True)
+    norm, plain, centred = (np.stack(parts) for parts in arrays)
+    nats = next_token_loss(out.logits, prompt.ids) if loss else None
+    refuse_broken(prompt, norm, received, nats, dtypes[0])
+    return Seen(Measured(received, norm, plain, centred, anchor, anchor), nats, writes.kept, torch.stack(own))
 
 
 def alike(one: Seen, other: Seen) -> float:
@@ -74,23 +99,19 @@ def alike(one: Seen, other: Seen) -> float:
 def forming(model: Any, prompt: Prompt, sinks: Sequence[Sink], anchor: int, reach: int) -> list[tuple[int, float]]:
     """(block, l2 norm) of the MLP output that forms each span: the one with the largest part along the anchor's state
     after the start block, among the start block and `reach` blocks before it."""
-    blocks = sorted({block for sink in sinks for block in candidates(sink.start, reach)})
-    starts = sorted({sink.start for sink in sinks})
-    read = [*(WRITES.format(block) for block in blocks), *(RESIDUAL.format(start) for start in starts)]
-    with trace(model, read=read) as traced:
-        traced.run(list(prompt.ids))
-        writes = {block: traced[WRITES.format(block)][0].float().cpu() for block in blocks}
-        toward = {
-            start: torch.nn.functional.normalize(traced[RESIDUAL.format(start)][0, anchor].float().cpu(), dim=0)
-            for start in starts
-        }
+    places = sorted({sink.position for sink in sinks})
+    blocks = {block for sink in sinks for block in candidates(sink.start, reach)}
+    writes = Glance(WRITES, blocks, lambda value: value[places].float().cpu())
+    states = Glance(RESIDUAL, {sink.start for sink in sinks}, lambda value: value[anchor].float().cpu().clone())
+    with trace(model, edit=[writes, states]) as traced:
+        traced.run(list(prompt.ids), **calls.skip_logits(model))
+    toward = {start: torch.nn.functional.normalize(state, dim=0) for start, state in states.kept.items()}
     made = []
     for sink in sinks:
-        along = {
-            block: float(writes[block][sink.position] @ toward[sink.start]) for block in candidates(sink.start, reach)
-        }
+        added = {block: writes.kept[block][places.index(sink.position)] for block in candidates(sink.start, reach)}
+        along = {block: float(one @ toward[sink.start]) for block, one in added.items()}
         best = max(along, key=lambda block: (along[block], block))
-        made.append((best, float(writes[best][sink.position].double().norm())))
+        made.append((best, float(added[best].double().norm())))
     return made
 
 
@@ -121,17 +142,11 @@ def response(seen: Seen, span: Mapping[str, Any], found: Sequence[Sink], config:
     start, position = span["start_layer"], span["position"]
     mass = seen.measured.received[:, :, position].mean(axis=1, dtype=np.float64)
     return {
-        "score": score(seen, position, reading(span, len(mass))),
+        "score": score(seen, position, span["reading"]),
         "peak": float(mass[start + 1 :].max()) if start + 1 < len(mass) else 0.0,
         "lifetime": float(lifetime(found, position, start, config.near)),
         "state": float(seen.measured.norm[start, position]),
     }
-
-
-def reading(span: Mapping[str, Any], n_layers: int) -> list[int]:
-    """Blocks whose attention reads the states of a span."""
-    start = span["start_layer"] + 1
-    return list(range(start, min(start + span["lifetime"], n_layers)))
 
 
 def score(seen: Seen, position: int, layers: Sequence[int]) -> float:

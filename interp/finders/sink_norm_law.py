@@ -39,14 +39,14 @@ import pandas as pd
 from interp.finders import norm_law_check, norm_law_passes, norm_law_pictures, norm_law_stats, norm_law_words
 from interp.finders.base import ModelFacts, Unit
 from interp.finders.norm_law_config import COLUMNS, NormLawConfig, swept
-from interp.finders.sink_config import Measured, Sink
+from interp.finders.sink_config import Measured, Sink, reading_layers
 from interp.finders.sink_found import found_sinks
 from interp.findings import Findings
 from interp.registry import finder
 from probes.base import Prompt
 
 
-@finder("sink-norm-law", config=NormLawConfig)
+@finder("sink-norm-law", config=NormLawConfig, version="2")
 class SinkNormLaw:
     """The finder; see the module docstring and `interp.finders.base.Finder`."""
 
@@ -138,8 +138,9 @@ def span(measured: Measured, sink: Sink, block: int, norm: float) -> dict[str, A
         "mlp_norm": norm,
         "state_norm": float(measured.norm[sink.start, sink.position]),
         "peak": float(after.max()) if len(after) else 0.0,
+        "reading": reading_layers(sink.layers, len(mass)),
     }
-    reads = mass[norm_law_passes.reading(made, len(mass))]
+    reads = mass[made["reading"]]
     return {**made, "score": float(reads.mean()) if len(reads) else 0.0}
 
 

@@ -39,9 +39,14 @@ def here(positions: tuple[int, ...], first: int, length: int) -> list[tuple[int,
 
 
 def lengths(value: Tensor) -> Tensor:
-    """l2 norm of each vector, all axes after [batch, position] taken together; float64, so that a vector set to the
-    norm this gives stays as it is, bit for bit."""
-    return value.detach().double().flatten(2).norm(dim=-1)
+    """l2 norm of each vector, all axes after [batch, position] taken together; float64 where the device has it, so that
+    a vector set to the norm this gives stays as it is, bit for bit."""
+    return value.detach().to(finest(value.device)).flatten(2).norm(dim=-1)
+
+
+def finest(device: torch.device) -> torch.dtype:
+    """The finest float type of a device: Apple's GPUs have no float64."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 @dataclass(frozen=True)
@@ -126,7 +131,8 @@ class WriteDirection:
         Raises:
             UsageError: the vector has not the shape of the site.
         """
-        vector = torch.as_tensor(self.vector, dtype=value.dtype, device=value.device)
+        # the type first: a float64 vector cannot be moved to a device that has none
+        vector = torch.as_tensor(self.vector, dtype=value.dtype).to(value.device)
         if vector.shape != value.shape[2:]:
             raise UsageError(
                 f"WriteDirection: {site} holds vectors of shape {tuple(value.shape[2:])}, got {tuple(vector.shape)}"

@@ -36,6 +36,8 @@ class Paired:
         metric, how: see `Verification`.
         expected: the direction in which the found things must differ from the controls.
         seed: of the bootstrap.
+        also_alone: the change of the found things must itself lie on that side of 0; else an edit that does harm, but
+            less than its controls, would pass for one that helps.
     """
 
     names: tuple[str, ...]
@@ -45,17 +47,21 @@ class Paired:
     how: str
     expected: Literal["higher", "lower"] = "higher"
     seed: int = 0
+    also_alone: bool = False
 
     def verdict(self, minimum: int = MIN_PROMPTS) -> Verdict:
-        """``verified`` when the interval of the paired difference lies beyond 0 on the expected side, else
-        ``failed``."""
+        """``verified`` when the interval of the paired difference (with `also_alone`, that of the found things' change
+        too) lies beyond 0 on the expected side, else ``failed``."""
         if len(self.names) == 0:
             return "nothing to verify"
         if len(self.names) < minimum:
             return "too few to say"
-        difference = self.estimate(self.found - self.control)
-        beyond = difference.low > 0 if self.expected == "higher" else difference.high < 0
-        return "verified" if beyond else "failed"
+        must = [self.found - self.control, *([self.found] if self.also_alone else [])]
+        return "verified" if all(self.beyond(self.estimate(values)) for values in must) else "failed"
+
+    def beyond(self, estimate: Estimate) -> bool:
+        """Whether an interval lies wholly on the expected side of 0."""
+        return estimate.low > 0 if self.expected == "higher" else estimate.high < 0
 
     def estimate(self, values: np.ndarray) -> Estimate:
         """Mean of values by prompt, with the percentile bootstrap interval over prompts.
@@ -99,6 +105,7 @@ def paired(
     how: str,
     expected: Literal["higher", "lower"] = "higher",
     seed: int = 0,
+    also_alone: bool = False,
 ) -> Paired:
     """A `Paired` from plain sequences.
 
@@ -115,7 +122,7 @@ def paired(
             raise ValueError(
                 f"{label}: not a finite number for {names[int(np.flatnonzero(~np.isfinite(values))[0])]!r}"
             )
-    return Paired(tuple(names), *arrays, metric, how, expected, seed)
+    return Paired(tuple(names), *arrays, metric, how, expected, seed, also_alone)
 
 
 def bootstrap_mean(values: Any, *, resamples: int = RESAMPLES, level: float = LEVEL, seed: int = 0) -> Estimate:

@@ -9,24 +9,42 @@ from itertools import product
 import numpy as np
 
 from interp.ablation.config import AblationConfig, Head
-from interp.verify import MIN_PROMPTS, bootstrap_mean
+from interp.verify import LEVEL, MIN_PROMPTS, Estimate
 
 MIN_TRAIN = 3
 """With fewer training prompts nothing is chosen."""
+CHANCE = (1 - LEVEL) / 2
+"""Share of heads without any effect that an interval on one side of 0 chooses, were their changes normal."""
 EXACT, DRAWS = 12, 10_000
 """Sign-flip test: all flips up to so many prompts, else so many random ones."""
 
 
-def split(n: int, config: AblationConfig) -> tuple[list[int], list[int]]:
-    """(training, held-out) indices of n prompts, seeded; named heads leave all prompts to judge.
+def numbered(hashes: Sequence[str]) -> list[int]:
+    """The number of each prompt's token sequence: prompts of the same tokens have one number."""
+    first = {one: number for number, one in enumerate(dict.fromkeys(hashes))}
+    return [first[one] for one in hashes]
 
-    The held-out part has at least `MIN_PROMPTS` prompts as long as `MIN_TRAIN` are left to train on.
+
+def split(sequences: Sequence[int], config: AblationConfig) -> tuple[list[int], list[int]]:
+    """(training, held-out) indices of prompts given their `numbered` sequences, seeded; named heads leave all prompts
+    to judge.
+
+    A sequence is never on both sides. Sequences held out are at least `MIN_PROMPTS`, which a verdict needs, where that
+    leaves `MIN_TRAIN` to train on; where it does not, there is no verdict to be had and the share decides.
     """
     if config.heads:
-        return [], list(range(n))
-    n_test = max(n - int(n * config.train), min(MIN_PROMPTS, n - MIN_TRAIN), min(n, 1))
-    order = np.random.default_rng((config.seed, n)).permutation(n)
-    return sorted(map(int, order[n_test:])), sorted(map(int, order[:n_test]))
+        return [], list(range(len(sequences)))
+    n = len(set(sequences))
+    n_test = max(n - int(n * config.train), MIN_PROMPTS if n >= MIN_PROMPTS + MIN_TRAIN else min(n, 1))
+    held_out = set(np.random.default_rng((config.seed, n)).permutation(n)[:n_test].tolist())
+    test = [index for index, one in enumerate(sequences) if one in held_out]
+    return sorted(set(range(len(sequences))) - set(test)), test
+
+
+def per_sequence(sequences: Sequence[int], values: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Mean of the values of each sequence, in the order in which sequences come."""
+    array = np.asarray(values, dtype=np.float64)
+    return np.array([array[np.equal(sequences, one)].mean() for one in dict.fromkeys(sequences)])
 
 
 def sign_flip(effects: np.ndarray, helps: bool, seed: int) -> float:
@@ -55,6 +73,23 @@ def corrected(p_values: Sequence[float], how: str) -> np.ndarray:
     return out
 
 
+def t_quantile(degrees: int) -> float:
+    """Student's t that a variable of so many degrees of freedom stays within, both sides, with probability `LEVEL`."""
+    # with t = sqrt(degrees) tan(u) the density of u is cos(u) ** (degrees - 1)
+    u = np.linspace(0, np.pi / 2, 100_001)
+    density = np.cos(u) ** (degrees - 1)
+    area = np.concatenate([[0.0], np.cumsum(density[1:] + density[:-1])])
+    return float(np.sqrt(degrees) * np.tan(np.interp(LEVEL, area / area[-1], u)))
+
+
+def t_interval(values: np.ndarray) -> Estimate:
+    """Mean with Student's interval. A percentile bootstrap over three or four prompts is so narrow that it chooses one
+    in eight heads without any effect. Of a single value the interval is that value."""
+    mean, n = float(values.mean()), len(values)
+    half = t_quantile(n - 1) * float(values.std(ddof=1)) / n**0.5 if n > 1 else 0.0
+    return Estimate(mean, mean - half, mean + half)
+
+
 @dataclass(frozen=True)
 class Trial:
     """One candidate on the training prompts; None where there are none.
@@ -72,10 +107,10 @@ class Trial:
 
 
 def trial(effects: np.ndarray, config: AblationConfig) -> Trial:
-    """A candidate's effects by training prompt, summed up."""
+    """A candidate's effects by training sequence, summed up."""
     if len(effects) == 0 or not np.isfinite(effects).all():
         return Trial()
-    told = bootstrap_mean(effects, seed=config.seed)
+    told = t_interval(effects)
     beyond = told.high < 0 if config.helps else told.low > 0
     p = sign_flip(effects, config.helps, config.seed)
     usable = len(effects) >= MIN_TRAIN
@@ -103,13 +138,23 @@ def random_heads(found: Sequence[Head], shape: tuple[int, int], seed: Sequence[i
     if len(taken) * 2 > n_layers * n_heads:
         return None
     rng = np.random.default_rng(list(seed))
-    for layer in sorted(layer for layer, _ in taken):
-        free: list[Head] = []
-        for at in sorted(range(n_layers), key=lambda other: (abs(other - layer), other)):
-            free = [(at, head) for head in range(n_heads) if (at, head) not in taken]
-            if free:
-                break
-        pick = free[int(rng.integers(len(free)))]
-        taken.add(pick)
-        drawn.append(pick)
+
+    def draw(at: int) -> bool:
+        free = [(at, head) for head in range(n_heads) if (at, head) not in taken]
+        if free:
+            drawn.append(free[int(rng.integers(len(free)))])
+            taken.add(drawn[-1])
+        return bool(free)
+
+    without = [layer for layer in sorted(layer for layer, _ in taken) if not draw(layer)]
+    for layer in without:
+        nearest = sorted(range(n_layers), key=lambda other: (abs(other - layer), other))
+        next(at for at in nearest if draw(at))
     return sorted(drawn)
+
+
+def control_layers(found: Sequence[Head], shape: tuple[int, int]) -> tuple[int, int]:
+    """How many of the `random_heads` stand in the layers of those found, and how many in other layers."""
+    layers = [layer for layer, _ in set(found)]
+    same = sum(min(layers.count(layer), shape[1] - layers.count(layer)) for layer in set(layers))
+    return same, len(layers) - same

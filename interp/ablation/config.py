@@ -33,8 +33,8 @@ class AblationConfig:
     first: int = 4  # first keys that stay (streaming; Xiao et al. 2309.17453)
     recent: int = 64  # latest keys that stay (streaming)
     keys: tuple[int, ...] = (0,)  # key positions that are cut (cut)
-    controls: int = 2  # draws of as many random heads of the same layers
-    seed: int = 0  # of the split, those draws, the bootstrap and the permutation test
+    controls: int = 2  # draws of as many random heads, of the same layers where these have enough
+    seed: int = 0  # of the split, those draws, the bootstrap and the sign-flip test
 
     def __post_init__(self) -> None:
         for name in ("beta", "threshold"):
@@ -92,8 +92,8 @@ COLUMNS = (
         "rows; for zero and mean the l2 norm of the change of the head's output (hook_z), mean over positions.",
     ),
     Column("effect", "float64", "effect, training", "Change of the metric under the edit of this alone, training."),
-    Column("effect_low", "float64", "low", "Low end of its 95 % bootstrap interval over the training prompts."),
-    Column("effect_high", "float64", "high", "High end of its 95 % bootstrap interval over the training prompts."),
+    Column("effect_low", "float64", "low", "Low end of its 95 % interval (Student's t) over the training prompts."),
+    Column("effect_high", "float64", "high", "High end of its 95 % interval (Student's t) over the training prompts."),
     Column("p_value", "float64", "p", "One-sided sign-flip test over the training prompts."),
     Column("p_corrected", "float64", "p corrected", "The same, corrected for the number of candidates."),
     Column("held_out", "float64", "effect, held out", "Change of the metric under the edit of this alone, held out."),

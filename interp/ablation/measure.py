@@ -12,24 +12,29 @@ from interp.ablation.config import AblationConfig, Head, heads_named
 from interp.ablation.ways import WAYS, Means, sizes
 from interp.errors import NumbersError, UsageError
 from interp.finders.base import Unit
+from interp.interventions.attention import same_path
 from interp.tracing.calls import next_token_loss
 from interp.tracing.tracer import trace
 from probes.base import Prompt
 
-CALIBRATION, CALIBRATION_LENGTH = "prose_lighthouse", 256
-"""The text that names the candidates: always the same shipped one, so that no prompt under test has a say."""
+CALIBRATION = "a calibration text (arithmetic problems with worked solutions, in no prompt)"
+CALIBRATION_SEED = 2406_15765
+"""Of the text that names the candidates: of our own making and the same for every run, so that no prompt under test has
+a say."""
+SHORTEST, LONGEST = 256, 4096
 
 
-def calibration_ids(model: Any) -> tuple[int, ...]:
-    """Token ids of the calibration text; seeded random tokens for a model without a tokenizer."""
-    from probes import random_tokens
-    from probes.text import from_texts, shipped_texts
+def calibration_ids(model: Any, config: AblationConfig) -> tuple[int, ...]:
+    """Token ids of the calibration text, long enough for the edit to reach; random ones without a tokenizer.
 
-    length = min(CALIBRATION_LENGTH, model.max_positions or CALIBRATION_LENGTH)
-    if model.tokenizer is None:
-        return random_tokens.probe.prompts(model, limit=1, max_length=length, seed=0)[0].ids
-    text = dict(shipped_texts())[CALIBRATION]
-    return from_texts(model, [(CALIBRATION, text)], length)[0].ids
+    The length follows the settings, not the prompts, so that every prompt of a resumed run had the same candidates.
+    """
+    from probes import problems, random_tokens
+
+    reach = {"streaming": config.first + config.recent, "cut": max(config.keys, default=0)}.get(config.how, 0)
+    length = min(max(SHORTEST, 2 * reach), LONGEST, model.max_positions or LONGEST)
+    probe = random_tokens.probe if model.tokenizer is None else problems.probe
+    return probe.prompts(model, limit=1, max_length=length, seed=CALIBRATION_SEED)[0].ids
 
 
 def target_range(prompt: Prompt, config: AblationConfig) -> tuple[int, int]:
@@ -64,10 +69,11 @@ def loss(
         NumbersError: it is no finite number.
     """
     start, stop = target_range(prompt, config)
-    edits = WAYS[config.how].make(heads, config, means or {}) if heads else []
+    way = WAYS[config.how]
+    edits = [*(same_path(model) if way.on_rows else []), *(way.make(heads, config, means or {}) if heads else [])]
     with trace(model, edit=edits) as t:
         logits = t.run(list(prompt.ids)).logits
-    value = float(next_token_loss(logits, list(prompt.ids))[0, start - 1 : stop - 1].double().mean())
+    value = float(next_token_loss(logits, list(prompt.ids))[0, start - 1 : stop - 1].cpu().double().mean())
     if not math.isfinite(value):
         told = f"under {config.how} of {len(heads)} heads" if heads else "of the untouched model"
         raise NumbersError(f"prompt {prompt.name!r}: the loss {told} is {value}")
@@ -98,7 +104,7 @@ def measure(model: Any, prompt: Prompt, config: AblationConfig) -> Unit:
     """
     for label in config.heads:
         heads_named(label, model.n_layers, model.n_heads)
-    size, means = sizes(model, calibration_ids(model), config)
+    size, means = sizes(model, calibration_ids(model, config), config)
     tried = candidates(config, size)
     alone = not config.heads or not config.candidates or len(tried) <= config.candidates
     edited = [loss(model, prompt, config, group, means) if alone else math.nan for group in tried]

@@ -65,16 +65,16 @@ def charts(table: pd.DataFrame, config: AblationConfig) -> list[Chart]:
                 ),
                 Series("held-out prompts", x, held_out, draw="points", labels=labels),
             ),
-            "Bars are 95 % bootstrap intervals over the training prompts. Where the held-out points lie closer to 0 "
-            "than the training ones, choosing the extreme ones picked up chance.",
+            "Bars are 95 % intervals (Student's t) over the training prompts. Where the held-out points lie closer to "
+            "0 than the training ones, choosing the extreme ones picked up chance.",
             x_names=tuple(map(str, rows["name"])),
             equal=0.0,
         )
     ]
 
 
-def check_charts(checked: Verification) -> list[Chart]:
-    """Effect and control by prompt."""
+def check_charts(checked: Verification, controls: str) -> list[Chart]:
+    """Effect and control by prompt; `controls` says what random heads these are."""
     if not checked.per_prompt:
         return []
     x = tuple(float(place) for place in range(len(checked.per_prompt)))
@@ -88,7 +88,7 @@ def check_charts(checked: Verification) -> list[Chart]:
                 Series("edited heads", x, tuple(one["effect"] for one in checked.per_prompt), draw="points"),
                 Series("random heads", x, tuple(one["control"] for one in checked.per_prompt), draw="points"),
             ),
-            "Each prompt under the edit of the tested heads, and of as many random heads of the same layers.",
+            f"Each prompt under the edit of the tested heads, and of as many {controls}.",
             x_names=tuple(one["name"] for one in checked.per_prompt),
             equal=0.0,
         )

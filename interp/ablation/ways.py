@@ -85,6 +85,10 @@ class Spy:
         self.whole_layer = getattr(edit, "whole_layer", False)
         self.moved: dict[int, Tensor] = {}  # layer -> [head], summed over rows
 
+    def survey(self, block: RowBlock) -> None:
+        """Shown to the other edit, if it asked for all rows first."""
+        self.edit.survey(block)
+
     def rows(self, block: RowBlock) -> Tensor:
         """The rows as they were."""
         half = (self.edit.rows(block) - block.rows).abs().sum(-1).sum((0, 2)) / 2
@@ -104,7 +108,7 @@ def sizes(model: Any, ids: Sequence[int], config: AblationConfig) -> tuple[np.nd
         with trace(model, edit=spies) as t:
             t.run(list(ids), **skip_logits(model))
         moved = {layer: rows for spy in spies for layer, rows in spy.moved.items()}
-        return np.stack([moved[layer].double().cpu().numpy() / len(ids) for layer in range(n_layers)]), {}
+        return np.stack([moved[layer].cpu().double().numpy() / len(ids) for layer in range(n_layers)]), {}
     sites = [f"blocks.{layer}.attn.hook_z" for layer in range(n_layers)]
     with trace(model, read=sites) as t:
         t.run(list(ids), **skip_logits(model))
@@ -113,6 +117,6 @@ def sizes(model: Any, ids: Sequence[int], config: AblationConfig) -> tuple[np.nd
         z = t[site][0].float()  # [position, head, d_head]
         mean = z[1:].mean(0)
         target = mean if config.how == "mean" else torch.zeros_like(mean)
-        size[layer] = (z - target).norm(dim=-1).mean(0).double().cpu().numpy()
+        size[layer] = (z - target).norm(dim=-1).mean(0).cpu().double().numpy()
         means.update({(layer, head): mean[head].cpu() for head in range(n_heads)})
     return size, means if config.how == "mean" else {}

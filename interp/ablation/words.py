@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from interp.ablation.choose import MIN_TRAIN
 from interp.ablation.config import AblationConfig
 from interp.ablation.measure import CALIBRATION
@@ -24,13 +26,25 @@ def metric(config: AblationConfig) -> str:
     return "next-token loss, nats" if config.metric == "loss" else "next-token loss on the probe's target tokens, nats"
 
 
-def how(config: AblationConfig) -> str:
+def controls(findings: Findings) -> str:
+    """``random heads of the same layers``, or where else they had to be drawn."""
+    same, others = findings.summary["control_layers"]
+    if not others:
+        return "random heads of the same layers"
+    if not same:
+        return "random heads of other layers, the nearest ones (these have none to spare)"
+    return f"random heads, {same} of the same layers and {others} of the nearest other ones"
+
+
+def how(findings: Findings, config: AblationConfig) -> str:
     """What was intervened on, and what against."""
     which = "the named heads" if config.heads else "the heads chosen on the training prompts"
+    side = "below" if config.helps else "above"
     draws = "1 draw" if config.controls == 1 else f"mean of {config.controls} draws"
     return (
         f"In every held-out prompt, {WAYS[config.how].told(config)} in {which}, all together; and apart, in as many "
-        f"random other heads, the same number in each layer ({draws})."
+        f"{controls(findings)} ({draws}). Verified means that the change is {side} 0, and {side} "
+        "that in the random heads, both by their whole intervals."
     )
 
 
@@ -41,17 +55,20 @@ def found(findings: Findings, config: AblationConfig, facts: ModelFacts) -> str:
     what = "head" if config.by == "head" else "layer"
     if config.heads:
         return f"{told} in {listed(summary['selected'])} of {facts.name}."
-    if len(summary["train"]) < MIN_TRAIN:
+    if summary["trained_on"] < MIN_TRAIN and len(findings.table):
         return (
             f"{told} was tried on {count(len(findings.table), what)} of {facts.name}; nothing was chosen, since "
-            f"{count(len(summary['train']), 'training prompt')} cannot choose (at least {MIN_TRAIN} are needed)."
+            f"{count(summary['trained_on'], 'training prompt')} cannot choose (at least {MIN_TRAIN} are needed)."
         )
+    if findings.table.empty:
+        return f"{told} changes no {what} of {facts.name} on {CALIBRATION}, so there was none to try on the prompts."
     side = "lowers" if config.helps else "raises"
-    chosen, trained = summary["selected"], count(len(summary["train"]), "training prompt")
+    chosen, trained = summary["selected"], count(summary["trained_on"], "training prompt")
     tried = f"{told} was tried on {count(len(findings.table), what)} of {facts.name}"
     if config.select is None:
         which = f"{len(chosen)} of them ({listed(chosen)})" if chosen else "none of them"
-        return f"{tried}; by an interval over {trained} it {side} the loss in {which}."
+        chance = f"chance alone would choose about {summary['chance_picks']:.2g}"
+        return f"{tried}; by an interval over {trained} it {side} the loss in {which}, where {chance}."
     if not chosen:
         return f"{tried}; on {trained} it {side} the loss in none of them."
     return f"{tried}; on {trained} it {side} the loss most in {listed(chosen)}, chosen by their means alone."
@@ -74,10 +91,19 @@ def verdict(findings: Findings, config: AblationConfig) -> str:
     assert checked is not None
     if checked.control is None:
         return f"{findings.verdict} {said}. {checked.how}"
-    said += f"; in as many random heads of the same layers by {control(checked)}"
+    said += f"; in as many {controls(findings)} by {control(checked)}"
+    note = ""
+    if checked.verdict == "failed" and apart(checked, config):
+        note = f" It differs from the random heads', but is not {'below' if config.helps else 'above'} 0 itself."
     alone = summary["train_effect_of_chosen"]
     shrunk = "" if alone is None else f" The chosen ones alone gave {alone:+.4f} nats each on the training prompts."
-    return f"{findings.verdict} {said}: {checked.verdict} (95 % bootstrap intervals).{shrunk}"
+    return f"{findings.verdict} {said}: {checked.verdict} (95 % bootstrap intervals).{note}{shrunk}"
+
+
+def apart(checked: Verification, config: AblationConfig) -> bool:
+    """Whether the change differs from the controls' in the direction aimed at."""
+    end = checked.difference_high if config.helps else checked.difference_low
+    return end is not None and (end < 0 if config.helps else end > 0)
 
 
 def control(checked: Verification) -> str:
@@ -98,8 +124,8 @@ def listed(labels: Sequence[str]) -> str:
 
 def claims(
     findings: Findings,
-    effects: Sequence[float],
-    losses: Sequence[float],
+    effects: np.ndarray,
+    losses: np.ndarray,
     checked: Verification,
     config: AblationConfig,
 ) -> dict[str, Any]:
@@ -107,7 +133,7 @@ def claims(
     unit = metric(config)
     out: dict[str, Any] = {}
     for name, values in {"untouched": losses, "held_out_effect": effects}.items():
-        if not values:
+        if not len(values):
             out[name], out[f"{name}_why"] = None, "no heads were chosen, or no prompt was held out"
             continue
         told = bootstrap_mean(values, seed=config.seed)
@@ -130,13 +156,13 @@ def caveats(prompts: Sequence[Prompt], tried: int, config: AblationConfig, facts
     what = "heads" if config.by == "head" else "layers"
     if not config.heads and tried < total:
         said.append(
-            f"Only {tried} of {total} {what} were tried: those the edit changes most on the text {CALIBRATION} "
-            "(setting candidates)."
+            f"Only {tried} of {total} {what} were tried: those the edit changes most on {CALIBRATION} (setting "
+            "candidates)."
         )
     if not config.heads:
         said.append("Candidates were measured one by one; the figure of the verdict is of the chosen ones together.")
     if config.how == "mean":
-        said.append(f"A head's mean is that over the positions of the text {CALIBRATION}, the first left out.")
+        said.append(f"A head's mean is that over the positions of {CALIBRATION}, the first left out.")
     if config.how in ("act", "remove-sinks", "uniform"):
         said.append(
             f"A sink is a key that gets more than {config.threshold:g} of a head's attention on average; the rule, as "
@@ -144,6 +170,9 @@ def caveats(prompts: Sequence[Prompt], tried: int, config: AblationConfig, facts
         )
     if config.how == "streaming":
         said.append("The window only hides keys: positions are not counted anew, as StreamingLLM's cache does.")
+    distinct = len({prompt.hash for prompt in prompts})
+    if distinct < len(prompts):
+        said.append(f"{len(prompts)} prompts are {distinct} different token sequences; each of these counts once.")
     cut = sum(prompt.truncated for prompt in prompts)
     if cut:
         said.append(f"{count(cut, 'prompt')} {'was' if cut == 1 else 'were'} truncated.")

@@ -16,7 +16,7 @@ from interp.errors import NumbersError
 from interp.finders import sink_rules, sink_wong2025
 from interp.finders.base import Unit
 from interp.finders.sink_config import Measured, SinksConfig
-from interp.interventions.attention import CutKeys
+from interp.interventions.attention import CutKeys, same_path
 from interp.tracing import calls
 from interp.tracing.statistics import Received, Rows
 from interp.tracing.tracer import trace
@@ -111,7 +111,9 @@ def cut_loss(model: Any, ids: Sequence[int], cut: Cut) -> float:
     for layer, positions in by_layer.items():
         alike.setdefault(tuple(sorted(positions)), []).append(layer)
     edits = [CutKeys(list(positions), layers=frozenset(layers)) for positions, layers in alike.items()]
-    with trace(model, edit=edits) as traced:
+    with trace(
+        model, edit=[*same_path(model), *edits]
+    ) as traced:  # the untouched run's: statistics look at every layer
         out = traced.run(list(ids))
     loss = next_token_loss(out.logits, ids)
     if not np.isfinite(loss):

@@ -124,17 +124,23 @@ def sheets(
     correlations = tuple(
         (measure, way, claim.get("of"), claim["mean"], claim["low"], claim["high"], claim["n"])
         for measure in ("score", "lifetime")
-        for way in ("natural", "causal")
+        for way in ("natural", "causal", "graded")
         for claim in [claims[f"correlation.{measure}.{way}"]]
     )
     columns = (
         Column("measure", "string", "measure", "What the norm is correlated with."),
-        Column("way", "string", "way", "natural: over sinks as they are (n sinks); causal: in each sweep (n prompts)."),
+        Column(
+            "way",
+            "string",
+            "way",
+            "natural: over sinks as they are; causal: in each sweep, removal included; graded: in each sweep, over the "
+            "multiples above 0 at which the sink lives.",
+        ),
         Column("of", "string", "sinks", "Which sinks."),
         _number("rho", "rho", "Spearman's rank correlation with the norm."),
         _number("low", "low", "Lower end of its 95 % bootstrap interval over prompts."),
         _number("high", "high", "Upper end."),
-        Column("n", "Int64", "n", "Sinks (natural) or prompts (causal) behind it."),
+        Column("n", "Int64", "n", "Sinks (natural) or prompts (causal, graded) behind it."),
     )
     made.append(Sheet("correlations", "Norm against score and lifetime", columns, correlations))
     tests = tuple(

@@ -13,6 +13,8 @@ from interp.finders.norm_law_correlation import over_groups, spearman
 from interp.verify import Paired, bootstrap_mean, paired
 
 Claim = dict[str, Any]
+LEAST_ALIVE = 3
+"""With fewer points a rank correlation within a sink says nothing."""
 
 REMOVAL = (
     "In every prompt the output of the MLP that formed each swept sink was set to zero at the sink's position, and, "
@@ -95,6 +97,32 @@ def causal(
         for unit, sweep, columns in swept_units(prompts, checks, group)
     ]
     return {**estimate(values, config.seed, "no sink was swept"), "of": group}
+
+
+def graded(
+    prompts: Sequence[Mapping[str, Any]],
+    checks: Sequence[Unit | None],
+    group: str,
+    measure: str,
+    config: NormLawConfig,
+) -> Claim:
+    """As `causal`, without removal and without what it leaves: over the multiples above 0 at which a sink still lives,
+    of the ``sinks`` with at least 3 of them. ``flat`` of those count as rho 0, for the measure does not move there."""
+    values, sinks, flat = [], 0, 0
+    for unit, sweep, columns in swept_units(prompts, checks, group):
+        own = []
+        for column in columns:
+            norm, answer, life = (unit.arrays[f"{sweep}.{name}"][:, column] for name in ("norm", measure, "lifetime"))
+            alive = (np.array(config.sweep) > 0) & (life >= 1)
+            if alive.sum() >= LEAST_ALIVE:
+                rho = spearman(norm[alive], answer[alive])
+                own.append(rho or 0.0)
+                flat += rho is None
+        if own:
+            values.append(float(np.mean(own)))
+            sinks += len(own)
+    why = f"no swept sink lives at {LEAST_ALIVE} or more multiples above 0"
+    return {**estimate(values, config.seed, why), "of": group, "sinks": sinks, "flat": flat}
 
 
 def natural(rows: Sequence[Mapping[str, Any]], of_prompt: Sequence[int], measure: str, config: NormLawConfig) -> Claim:
@@ -184,7 +212,8 @@ def claims(
     why = "no prompt has a sink and an ordinary token to write on"
     made: dict[str, Any] = {"dose": [] if group is None else doses(prompts, checks, group, config), **natural_claims}
     for measure in ("score", "lifetime"):
-        made[f"correlation.{measure}.causal"] = causal(prompts, checks, group or "secondary", measure, config)
+        for way, correlate in (("causal", causal), ("graded", graded)):
+            made[f"correlation.{measure}.{way}"] = correlate(prompts, checks, group or "secondary", measure, config)
     for name, key in (
         ("became_sinks", "became"),
         ("received", "received"),
@@ -193,4 +222,9 @@ def claims(
         ("before", "before"),
     ):
         made[f"reverse.{name}"] = estimate([one[key] for one in facts], config.seed, why)
+    own = [one for one in facts if one["of"] == "secondary"]
+    gains = [one["received"] - one["random"] for one in own]
+    why = "in no prompt was the direction taken from secondary sinks"
+    made["reverse.secondary.became_sinks"] = estimate([one["became"] for one in own], config.seed, why)
+    made["reverse.secondary.received_gain"] = estimate(gains, config.seed, why)
     return made

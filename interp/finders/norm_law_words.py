@@ -12,7 +12,12 @@ from interp.findings import Findings, Verification
 from interp.text import printable
 from probes.base import Prompt
 
-NAMES = {"secondary": "secondary sinks", "other": "other sinks", "anchor": "the anchor", "all tokens": "sinks"}
+NAMES = {
+    "secondary": "secondary sinks",
+    "other": "other sinks",
+    "anchor": "the anchor",
+    "all tokens": "sinks of all kinds but the anchor",
+}
 EXACT = 1e-3
 """A pass at the natural norm that is further than this from the unedited one makes the sweep worthless."""
 
@@ -48,12 +53,11 @@ def verdict(findings: Findings, removal: Verification, written: Verification) ->
             f"{_range(removal.difference_low, removal.difference_high)})."
         )
     if written.effect is not None and written.control is not None:
-        became, noise = claims["reverse.became_sinks"], claims["reverse.random_became_sinks"]
+        became = claims["reverse.became_sinks"]["mean"]
         said.append(
-            f"Of ordinary tokens onto which the sink direction was written, {_share(became['mean'])} became sinks "
-            f"({_share(noise['mean'])} with random directions of the same length); attention received changed by "
-            f"{written.effect:+.3f} against {written.control:+.3f}: {written.verdict} "
-            f"({count(written.prompts, 'prompt')})."
+            f"Of ordinary tokens onto which the sink direction was written, {_share(became)} became sinks; attention "
+            f"received changed by {written.effect:+.3f}, by {written.control:+.3f} with random directions of the same "
+            f"length: {written.verdict} ({count(written.prompts, 'prompt')}, {taken_from(claims)})."
         )
     if removal.effect is None and written.effect is None:
         said.append("There was nothing to intervene on.")
@@ -75,16 +79,36 @@ def dose_sentence(findings: Findings, dose: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
+def taken_from(claims: Mapping[str, Any]) -> str:
+    """From whose forming block the written direction was taken."""
+    became = claims["reverse.secondary.became_sinks"]
+    n = claims["reverse.became_sinks"]["n"]
+    if became["n"] == n:
+        return "taken from secondary sinks"
+    if not became["n"]:
+        return "none of them with a direction taken from secondary sinks"
+    return f"in {became['n']} taken from secondary sinks, where {_share(became['mean'])} became sinks"
+
+
 def correlation_sentence(claims: Mapping[str, Any], measure: str) -> str:
-    """Norm against one measure, as it is and within the sweep."""
-    seen, made = claims[f"correlation.{measure}.natural"], claims[f"correlation.{measure}.causal"]
+    """Norm against one measure, as it is, within the sweep, and within the part of it where the sink lives."""
+    seen, made, alive = (claims[f"correlation.{measure}.{way}"] for way in ("natural", "causal", "graded"))
     parts = [
-        f"{_rho(seen)} over {count(seen['n'], 'sink')} as they are"
+        f"{_rho(seen)} over {count(seen['n'], 'sink')} as they are ({NAMES[seen['of']]})"
         if seen["mean"] is not None
-        else f"not defined over the sinks as they are ({seen['why']})",
-        f"{_rho(made)} within each sink's sweep" if made["mean"] is not None else "without a sweep",
+        else f"not defined over the sinks as they are ({seen['why']})"
     ]
-    return f"Spearman's rho of the MLP's norm and the sink's {measure}: {parts[0]}, {parts[1]}."
+    if made["mean"] is None:
+        parts.append("without a sweep")
+    else:
+        parts.append(f"{_rho(made)} within each sink's sweep, removal included ({NAMES[made['of']]})")
+        parts.append(
+            f"{_rho(alive)} over the multiples above 0 at which the sink lives ({NAMES[alive['of']]}: "
+            f"{alive['sinks']}, of which {alive['flat']} do not move and count as 0)"
+            if alive["mean"] is not None
+            else f"not defined over the multiples above 0 alone ({alive['why']})"
+        )
+    return f"Spearman's rho of the MLP's norm and the sink's {measure}: {'; '.join(parts)}."
 
 
 def caveats(findings: Findings, prompts: Sequence[Prompt], config: NormLawConfig, facts: ModelFacts) -> list[str]:

@@ -17,15 +17,20 @@ sink draws and how many layers it lives. Here that length is set, and the revers
    b. Removal. Multiple 0 at the sinks, against 0 at as many ordinary tokens in the same blocks.
    c. The reverse. Write the anchor's direction after a forming block, at the length of that block's sinks' states,
       onto ordinary tokens as that block's MLP would; against random directions of the same length.
-4. Conclude. Dose-response curves, correlations within each sink's sweep, share of written tokens that became sinks,
-   with intervals over prompts. Verified when the sinks lose a larger share of their attention by the removal than the
+4. Conclude. Dose-response curves, correlations within each sink's sweep (as removal alone makes them positive, also
+   over the multiples above 0 at which the sink still lives), share of written tokens that became sinks, with intervals
+   over prompts. Verified when the sinks lose a larger share of their attention by the removal than the
    ordinary tokens do (without swept sinks: when the written direction draws more attention than random ones).
 
 ``summary["claims"]``: ``dose`` = one dict a multiple with ``multiple``, ``of`` (group), ``sinks`` and, each {mean, low,
 high, n}, ``norm``, ``score``, ``peak``, ``lifetime``, ``state``, ``loss``, ``loss_change``; and, each {mean, low, high,
 n}, ``correlation.score.natural``, ``correlation.lifetime.natural`` (n = sinks; ``prompts``, ``pearson`` beside it),
-``correlation.score.causal``, ``correlation.lifetime.causal``, ``reverse.became_sinks``, ``reverse.received``,
-``reverse.random``, ``reverse.random_became_sinks``, ``reverse.before``. A mean of None comes with a ``why``.
+``correlation.score.causal``, ``correlation.lifetime.causal``, ``correlation.score.graded``,
+``correlation.lifetime.graded`` (``sinks``, and how many of them are ``flat``, beside it), ``reverse.became_sinks``,
+``reverse.received``, ``reverse.random``, ``reverse.random_became_sinks`` (0 by construction: a random direction is not
+along the anchor's state), ``reverse.before``; and over the prompts whose direction comes from secondary sinks,
+``reverse.secondary.became_sinks``, ``reverse.secondary.received_gain`` (received minus the random directions'). A mean
+of None comes with a ``why``.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from interp.finders.base import Unit
 from interp.finders.massive_measure import MassiveConfig
 from interp.finders.sink_measure import RESIDUAL, next_token_loss
 from interp.findings import Findings
+from interp.interventions.attention import same_path
 from interp.interventions.dims import Entry, SetDims
 from interp.tracing.tracer import trace
 from interp.verify import Paired, paired
@@ -72,7 +73,7 @@ def edited_loss(model: Any, prompt: Prompt, entries: Sequence[Entry], name: str)
     Raises:
         NumbersError: it is not finite.
     """
-    with trace(model, edit=[SetDims(entries)]) as traced:
+    with trace(model, edit=[*same_path(model), SetDims(entries)]) as traced:  # the path of the untouched loss
         loss = next_token_loss(traced.run(list(prompt.ids)).logits, prompt.ids)
     if not np.isfinite(loss):
         raise NumbersError(f"prompt {prompt.name!r}: with {EDITS[name]} the loss is {loss}; try --dtype float32")

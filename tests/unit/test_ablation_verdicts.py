@@ -17,7 +17,7 @@ from interp.ablation.finder import Ablation
 from interp.ablation.measure import calibration_ids, candidates, loss, measure
 from interp.ablation.ways import sizes
 from interp.errors import UsageError
-from interp.finders import sink_measure
+from interp.finders import massive_check, sink_measure
 from interp.finders.base import ModelFacts, Unit
 from interp.finders.sink_config import SinksConfig
 from interp.findings import Findings
@@ -228,3 +228,4 @@ def test_an_edit_that_does_nothing_changes_nothing_in_half_precision(dtype: torc
         assert loss(made, prompt, config, [(1, 2), (2, 0)]) == pytest.approx(untouched, abs=1e-6)
     unit = sink_measure.measure(made, prompt, SinksConfig())
     assert sink_measure.cut_loss(made, ids, ((47, (1,)),)) == pytest.approx(unit.facts["loss"], abs=1e-6)
+    assert massive_check.edited_loss(made, prompt, [], "zero") == pytest.approx(unit.facts["loss"], abs=1e-6)

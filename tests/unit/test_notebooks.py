@@ -95,7 +95,7 @@ def test_secondary_sinks_notebook_runs(smollm2: Model, gemma3: Model, tmp_path: 
     for name in names:
         assert f"{name} - Of 14 claims of wong2025" in told
         assert (tmp_path / f"wong2025-{name}.html").stat().st_size > 100_000
-    assert told.count("| passed |") == 8 and "FAILED" not in told
+    assert told.count("| passed |") == 9 and "FAILED" not in told
     assert "with ACT in all heads" in told
     assert len(of_type(outputs, PLOT)) == 5
     assert any("secondary" in page for page in of_type(outputs, "text/html"))

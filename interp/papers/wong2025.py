@@ -158,7 +158,7 @@ paper = Paper(
     rules.published()["citation"],
     (
         Run("sinks", "sinks", {}),
-        Run("released", "sinks", {"rule": "wong2025"}),
+        Run("released", "sinks", {"rule": "wong2025", "formation": False}),
         Run("sink-formation", "sink-formation", {}),
         Run("sink-norm-law", "sink-norm-law", {"kinds": ("secondary",)}),
         Run("primary-weakening", "primary-weakening", {}),

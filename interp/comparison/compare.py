@@ -65,13 +65,9 @@ class Comparison:
             UsageError: `path` is a folder.
             RunFolderError: it cannot be written.
         """
-        from interp.runs.store import write_atomically
+        from interp.runs.store import write_page
 
-        target = Path(path)
-        if target.is_dir():
-            raise UsageError(f"{target} is a folder; name a file for the page, such as {target / 'compare.html'}")
-        write_atomically(target, self.html().encode("utf-8", "replace"))
-        return target
+        return write_page(Path(path), self.html())
 
     def _repr_html_(self) -> str:
         from interp.report.repr import findings_html

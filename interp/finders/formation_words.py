@@ -8,7 +8,7 @@ from typing import Any
 from interp.finders.base import ModelFacts
 from interp.finders.formation_config import CONTROLS, MEANING, FormationConfig
 from interp.finders.formation_former import is_mlp
-from interp.finders.sink_words import LONGEST_NAME, count, lengths
+from interp.finders.sink_words import LONGEST_NAME, count, lengths, unchecked
 from interp.findings import Findings, Verification
 from interp.text import printable
 from probes.base import Prompt
@@ -89,11 +89,7 @@ def _directions(secondary: dict[str, Any]) -> str:
 def effect_sentence(check: Verification, which: str) -> str:
     """What silencing the named modules did to the attention received."""
     if check.effect is None or check.control is None:
-        return (
-            f"The causal check did not run: {check.how}"
-            if check.verdict == "not run"
-            else "There was nothing to verify."
-        )
+        return unchecked(check)
     found = _share(check.effect, check.effect_low, check.effect_high)
     control = _share(check.control, check.control_low, check.control_high)
     return (

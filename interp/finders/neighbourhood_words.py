@@ -12,7 +12,7 @@ from interp.finders.base import ModelFacts, Unit
 from interp.finders.neighbourhood_check import CASES
 from interp.finders.neighbourhood_curves import curve, mean_over, stacked
 from interp.finders.sink_config import SinksConfig
-from interp.finders.sink_words import LONGEST_NAME, count, lengths
+from interp.finders.sink_words import LONGEST_NAME, count, lengths, unchecked
 from interp.findings import Chart, Findings, Heatmap, Verification
 from interp.text import printable
 from probes.base import Prompt
@@ -211,11 +211,7 @@ def edits_chart(checks: Sequence[Unit | None], config: SinksConfig) -> Chart | N
 def effect_sentence(check: Verification, claims: dict[str, Any]) -> str:
     """What the edits did to anisotropy, entropy and loss."""
     if check.effect is None or check.control is None:
-        return (
-            f"The causal check did not run: {check.how}"
-            if check.verdict == "not run"
-            else "There was nothing to verify."
-        )
+        return unchecked(check)
     entropy, loss = claims["neighbourhood.entropy_change"]["mean"], claims["neighbourhood.loss_change"]["mean"]
     return (
         f"Giving the anchor the ordinary length where it forms changes the anisotropy of the later blocks by "

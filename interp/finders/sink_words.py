@@ -151,14 +151,17 @@ def effect_sentences(check: Verification, secondary: Verification) -> str:
     return f"{effect_sentence(check, 'all of them')} {effect_sentence(secondary, 'the secondary sinks alone')}"
 
 
+def unchecked(check: Verification) -> str:
+    """Why there is no effect to tell of."""
+    return (
+        f"The causal check did not run: {check.how}" if check.verdict == "not run" else "There was nothing to verify."
+    )
+
+
 def effect_sentence(check: Verification, what: str) -> str:
     """What cutting did, beside its controls."""
     if check.effect is None or check.control is None:
-        return (
-            f"The causal check did not run: {check.how}"
-            if check.verdict == "not run"
-            else "There was nothing to verify."
-        )
+        return unchecked(check)
     found = _nats(check.effect, check.effect_low, check.effect_high)
     control = _nats(check.control, check.control_low, check.control_high)
     return (

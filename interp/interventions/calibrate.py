@@ -7,6 +7,7 @@ found, is left out of S. Then they take mass from S and give it to the other key
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -53,7 +54,7 @@ class Ledger:
 
 
 @dataclass(frozen=True, eq=False)
-class SinkEdit:
+class SinkEdit(ABC):
     """What ACT and its siblings share: how S is found, in prefill and while decoding.
 
     Prefill: S comes from all rows of the call at once, before any of them is changed (the paper's rule). A call that
@@ -132,9 +133,9 @@ class SinkEdit:
         changed = self.changed(block.rows[:, chosen], source[:, :, None], spared[:, :, None])
         return with_heads(block.rows, chosen, changed)
 
+    @abstractmethod
     def changed(self, rows: Tensor, sinks: Tensor, found: Tensor) -> Tensor:
         """Rows [batch, head, row, key] given S and every key found (S and the anchor), bool [batch, head, 1, key]."""
-        raise NotImplementedError
 
     def sets(self, block: RowBlock) -> tuple[Tensor, Tensor]:
         """(S, every key found), bool [batch or 1, head or 1, key] over the block's columns."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from interp.errors import UsageError
 from interp.runs.archive import load_findings
-from interp.runs.store import REPORT_FILE, RunFolder, RunFolderError, write_atomically
+from interp.runs.store import REPORT_FILE, RunFolder, RunFolderError, write_page
 from probes.base import Prompt
 
 if TYPE_CHECKING:
@@ -63,11 +63,7 @@ class ScanResult:
 
     def report(self, path: str | os.PathLike[str] | None = None) -> Path:
         """Write the page to `path` (default: report.html in the run folder) and return where it is."""
-        target = self.folder / REPORT_FILE if path is None else Path(path)
-        if target.is_dir():
-            raise UsageError(f"{target} is a folder; name a file for the page, such as {target / REPORT_FILE}")
-        write_atomically(target, self.html().encode("utf-8", "replace"))
-        return target
+        return write_page(self.folder / REPORT_FILE if path is None else Path(path), self.html())
 
     def _repr_html_(self) -> str:
         from interp.report.repr import findings_html

@@ -82,6 +82,19 @@ def write_atomically(path: Path, data: bytes) -> None:
     _sync_folder(path.parent)
 
 
+def write_page(target: Path, html: str) -> Path:
+    """Write an HTML page and return where it is.
+
+    Raises:
+        UsageError: `target` is a folder.
+        RunFolderError: it cannot be written.
+    """
+    if target.is_dir():
+        raise UsageError(f"{target} is a folder; name a file for the page, such as {target / REPORT_FILE}")
+    write_atomically(target, html.encode("utf-8", "replace"))
+    return target
+
+
 def _sync_folder(folder: Path) -> None:
     """Make a rename outlive a power cut, where the system allows to sync a folder."""
     try:

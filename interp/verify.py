@@ -125,6 +125,15 @@ def paired(
     return Paired(tuple(names), *arrays, metric, how, expected, seed, also_alone)
 
 
+def over_prompts(values: Any, seed: int, why: str, /, **more: Any) -> dict[str, Any]:
+    """A figure as ``summary["claims"]`` keeps it: ``mean``, ``low``, ``high``, ``n`` over the values, one a prompt, and
+    what `more` says; without values the mean and its ends are None, and `why` tells what is missing."""
+    if not len(values):
+        return {"mean": None, "low": None, "high": None, "n": 0, "why": why, **more}
+    found = bootstrap_mean(values, seed=seed)
+    return {"mean": found.mean, "low": found.low, "high": found.high, "n": len(values), **more}
+
+
 def bootstrap_mean(values: Any, *, resamples: int = RESAMPLES, level: float = LEVEL, seed: int = 0) -> Estimate:
     """Mean with a percentile bootstrap interval (Efron 1979) over the values; of a single value the interval is that
     value.

@@ -14,7 +14,7 @@ from interp.ablation.ways import WAYS
 from interp.finders.base import ModelFacts
 from interp.finders.sink_words import count
 from interp.findings import Findings, Verification
-from interp.verify import bootstrap_mean
+from interp.verify import over_prompts
 from probes.base import Prompt
 
 NO_CONTROL = "The model has too few other heads in these layers and near them for a random set to compare with."
@@ -136,8 +136,7 @@ def claims(
         if not len(values):
             out[name], out[f"{name}_why"] = None, "no heads were chosen, or no prompt was held out"
             continue
-        told = bootstrap_mean(values, seed=config.seed)
-        out[name] = {"mean": told.mean, "low": told.low, "high": told.high, "n": len(values), "unit": unit}
+        out[name] = over_prompts(values, config.seed, "", unit=unit)
     for name, prefix in {"random_effect": "control", "difference": "difference"}.items():
         mean = getattr(checked, prefix)
         if mean is None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from interp.finders.base import Unit
 from interp.finders.formation_config import CONTROLS, QUANTITIES, FormationConfig
-from interp.verify import bootstrap_mean
+from interp.verify import over_prompts
 from probes.base import Prompt
 
 GROUPS = ("primary", "secondary", "transient")
@@ -156,11 +156,7 @@ def _absent(name: str, rows: Sequence[Sequence[dict[str, Any]]], units: Sequence
 def estimate(by_prompt: Sequence[Sequence[float]], config: FormationConfig, why: str) -> dict[str, Any]:
     """Mean over prompts of each prompt's mean, with its interval, the number of prompts and of values."""
     means = [float(np.mean(values)) for values in by_prompt if len(values)]
-    if not means:
-        return {"mean": None, "low": None, "high": None, "n": 0, "values": 0, "why": why}
-    found = bootstrap_mean(means, seed=config.seed)
-    values = sum(len(values) for values in by_prompt)
-    return {"mean": found.mean, "low": found.low, "high": found.high, "n": len(means), "values": values}
+    return over_prompts(means, config.seed, why, values=sum(len(values) for values in by_prompt))
 
 
 def expert_rows(rows: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:

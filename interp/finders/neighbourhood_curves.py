@@ -8,24 +8,25 @@ from typing import Any, Literal
 import numpy as np
 
 from interp.findings import Series
-from interp.verify import Estimate, bootstrap_mean
+from interp.verify import Estimate, bootstrap_mean, over_prompts
+
+
+def finite(values: Any) -> np.ndarray:
+    """The finite ones of `values`, float64."""
+    given = np.asarray(values, dtype=np.float64)
+    return given[np.isfinite(given)]
 
 
 def estimate(values: Any, seed: int) -> Estimate | None:
     """Mean with its bootstrap interval over the finite ones of `values` [prompt]; None when there is none."""
-    given = np.asarray(values, dtype=np.float64)
-    given = given[np.isfinite(given)]
+    given = finite(values)
     return bootstrap_mean(given, seed=seed) if len(given) else None
 
 
 def claim(values: Any, seed: int, why: str, **more: Any) -> dict[str, Any]:
     """What ``summary["claims"]`` keeps of one figure: mean, low, high and n over prompts; where there is none, None
     and `why`."""
-    found = estimate(values, seed)
-    if found is None:
-        return {"mean": None, "low": None, "high": None, "n": 0, "why": why, **more}
-    n = int(np.isfinite(np.asarray(values, dtype=np.float64)).sum())
-    return {"mean": found.mean, "low": found.low, "high": found.high, "n": n, **more}
+    return over_prompts(finite(values), seed, why, **more)
 
 
 def curve(

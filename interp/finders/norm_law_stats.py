@@ -10,7 +10,7 @@ import numpy as np
 from interp.finders.base import Unit
 from interp.finders.norm_law_config import FIRST, GROUPS, MEASURES, NormLawConfig
 from interp.finders.norm_law_correlation import over_groups, spearman
-from interp.verify import Paired, bootstrap_mean, paired
+from interp.verify import Paired, over_prompts, paired
 
 Claim = dict[str, Any]
 LEAST_ALIVE = 3
@@ -26,14 +26,6 @@ WRITTEN = (
     "added to what that block's MLP writes at ordinary positions, and apart, random directions of the same length "
     "({draws}); compared is the change in attention received there."
 )
-
-
-def estimate(values: Sequence[float], seed: int, why: str) -> Claim:
-    """Mean over prompts with its bootstrap interval; `why` tells what is missing when there is no value."""
-    if not len(values):
-        return {"mean": None, "low": None, "high": None, "n": 0, "why": why}
-    made = bootstrap_mean(values, seed=seed)
-    return {"mean": made.mean, "low": made.low, "high": made.high, "n": len(values)}
 
 
 def members(told: Mapping[str, Any], unit: Unit | None, group: str) -> tuple[str, list[int]]:
@@ -67,11 +59,11 @@ def doses(
         one: Claim = {"multiple": config.sweep[i], "of": group, "sinks": sum(len(columns) for _, _, columns in taken)}
         for measure in MEASURES:
             values = [unit.arrays[f"{sweep}.{measure}"][i, columns].mean() for unit, sweep, columns in taken]
-            one[measure] = estimate(values, config.seed, "")
+            one[measure] = over_prompts(values, config.seed, "")
         losses = [unit.arrays[f"{sweep}.loss"][i] for unit, sweep, _ in taken]
-        one["loss"] = estimate(losses, config.seed, "")
+        one["loss"] = over_prompts(losses, config.seed, "")
         changes = [loss - unit.facts["loss"] for loss, (unit, _, _) in zip(losses, taken, strict=True)]
-        one["loss_change"] = estimate(changes, config.seed, "")
+        one["loss_change"] = over_prompts(changes, config.seed, "")
         told.append(one)
     return told
 
@@ -96,7 +88,7 @@ def causal(
         )
         for unit, sweep, columns in swept_units(prompts, checks, group)
     ]
-    return {**estimate(values, config.seed, "no sink was swept"), "of": group}
+    return {**over_prompts(values, config.seed, "no sink was swept"), "of": group}
 
 
 def graded(
@@ -122,7 +114,7 @@ def graded(
             values.append(float(np.mean(own)))
             sinks += len(own)
     why = f"no swept sink lives at {LEAST_ALIVE} or more multiples above 0"
-    return {**estimate(values, config.seed, why), "of": group, "sinks": sinks, "flat": flat}
+    return {**over_prompts(values, config.seed, why), "of": group, "sinks": sinks, "flat": flat}
 
 
 def natural(rows: Sequence[Mapping[str, Any]], of_prompt: Sequence[int], measure: str, config: NormLawConfig) -> Claim:
@@ -221,10 +213,10 @@ def claims(
         ("random_became_sinks", "random_became"),
         ("before", "before"),
     ):
-        made[f"reverse.{name}"] = estimate([one[key] for one in facts], config.seed, why)
+        made[f"reverse.{name}"] = over_prompts([one[key] for one in facts], config.seed, why)
     own = [one for one in facts if one["of"] == "secondary"]
     gains = [one["received"] - one["random"] for one in own]
     why = "in no prompt was the direction taken from secondary sinks"
-    made["reverse.secondary.became_sinks"] = estimate([one["became"] for one in own], config.seed, why)
-    made["reverse.secondary.received_gain"] = estimate(gains, config.seed, why)
+    made["reverse.secondary.became_sinks"] = over_prompts([one["became"] for one in own], config.seed, why)
+    made["reverse.secondary.received_gain"] = over_prompts(gains, config.seed, why)
     return made

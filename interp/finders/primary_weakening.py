@@ -41,7 +41,7 @@ from interp.finders.sink_words import effect_facts
 from interp.finders.weakening_config import COLUMNS, WeakeningConfig, chosen_layers, counted
 from interp.findings import Findings, Verification
 from interp.registry import finder
-from interp.verify import bootstrap_mean, paired
+from interp.verify import over_prompts, paired
 from probes.base import Prompt
 
 HOW = (
@@ -150,11 +150,7 @@ def start_layers(prompts: Sequence[Mapping[str, Any]], config: WeakeningConfig) 
     per_prompt = [[s["start_layer"] for s in told["spans"] if counted(s, config)] for told in prompts]
     means = [float(np.mean(layers)) for layers in per_prompt if layers]
     counts = {str(layer): n for layer, n in sorted(Counter(chain.from_iterable(per_prompt)).items())}
-    told = {"n": len(means), "sinks": sum(counts.values()), "counts": counts}
-    if not means:
-        return {"mean": None, "low": None, "high": None, **told, "why": "there are none"}
-    found = bootstrap_mean(means, seed=config.seed)
-    return {"mean": found.mean, "low": found.low, "high": found.high, **told}
+    return over_prompts(means, config.seed, "there are none", sinks=sum(counts.values()), counts=counts)
 
 
 def kept(units: Sequence[Unit], config: WeakeningConfig) -> dict[str, np.ndarray]:

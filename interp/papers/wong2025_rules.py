@@ -16,7 +16,7 @@ from interp.finders.sink_config import reading_layers
 from interp.finders.sink_levels import levels
 from interp.papers.claims import Evidence, Outcome, beyond, by_interval, missing
 from interp.resources import data_path
-from interp.verify import MIN_PROMPTS, bootstrap_mean
+from interp.verify import MIN_PROMPTS, over_prompts
 
 Judge = Callable[[Evidence], Outcome]
 NONE_FOUND = "no secondary sink was found in these prompts"
@@ -40,11 +40,7 @@ def secondaries(evidence: Evidence) -> Any:
 
 def figure(values: Any) -> dict[str, Any]:
     """Mean and interval of one value a prompt."""
-    values = np.asarray(list(values), dtype=np.float64)
-    if not len(values):
-        return {"mean": None, "why": NONE_FOUND}
-    estimate = bootstrap_mean(values)
-    return {"mean": estimate.mean, "low": estimate.low, "high": estimate.high, "n": len(values)}
+    return over_prompts(np.asarray(list(values), dtype=np.float64), 0, NONE_FOUND)
 
 
 def exist(evidence: Evidence) -> Outcome:

@@ -157,6 +157,7 @@ STATISTICS = Registry(
         "mass_on": "interp.tracing.statistics:MassOn",
         "entropy": "interp.tracing.statistics:Entropy",
         "top_key": "interp.tracing.statistics:TopKey",
+        "top_mass": "interp.tracing.statistics:TopMass",
         "row_sum": "interp.tracing.statistics:RowSum",
         "offsets": "interp.tracing.statistics:Offsets",
         "rows": "interp.tracing.statistics:Rows",

@@ -14,7 +14,10 @@ from tests.contracts.conftest import fingerprint
 
 IDS = [[1, 9, 8, 9, 30, 31, 9, 8, 40, 41, 9], [1, 30, 31, 32, 30, 31, 50, 51, 52, 53, 54]]
 
-EXAMPLES: dict[str, Callable[[Any], Any]] = {"mass_on": lambda cls: cls(sets={"first": [0], "pair": [2, 5]})}
+EXAMPLES: dict[str, Callable[[Any], Any]] = {
+    "mass_on": lambda cls: cls(sets={"first": [0], "pair": [2, 5]}),
+    "top_mass": lambda cls: cls(positions=[0, 2, 5], count=2),
+}
 """How to make one where its defaults will not do."""
 
 

@@ -8,8 +8,19 @@ included. Layers a statistic was not asked for are NaN in its result.
 from __future__ import annotations
 
 from interp.tracing.statistics.base import Accumulator, Statistic
-from interp.tracing.statistics.masses import MassOn, Offsets
+from interp.tracing.statistics.masses import MassOn, Offsets, TopMass
 from interp.tracing.statistics.received import Received
 from interp.tracing.statistics.rows import Entropy, Rows, RowSum, TopKey
 
-__all__ = ["Accumulator", "Entropy", "MassOn", "Offsets", "Received", "RowSum", "Rows", "Statistic", "TopKey"]
+__all__ = [
+    "Accumulator",
+    "Entropy",
+    "MassOn",
+    "Offsets",
+    "Received",
+    "RowSum",
+    "Rows",
+    "Statistic",
+    "TopKey",
+    "TopMass",
+]

@@ -52,6 +52,36 @@ def masked_mass(block: RowBlock, members: Any) -> Tensor:
 
 
 @dataclass(frozen=True)
+class TopMass:
+    """Each query's mass on chosen keys, as far as they are among its `count` most attended keys (the retrieval score of
+    Fu et al. 2024, HeadKV, arXiv 2410.19258, counts so). Result: [layer, batch, head, query].
+
+    Attributes:
+        positions: absolute key positions.
+        count: so many of the largest weights of a row are looked at.
+    """
+
+    positions: Sequence[int] = ()
+    count: int = 1
+    layers: frozenset[int] | None = None
+    name: str = "top_mass"
+
+    def accumulator(self, frame: PassFrame) -> PerQuery:
+        """See `Statistic`."""
+        if not len(self.positions) or self.count < 1:
+            raise UsageError(
+                f"TopMass(positions={list(self.positions)}, count={self.count}): at least one key and one weight needed"
+            )
+
+        def mass(block: RowBlock) -> dict[str, Tensor]:
+            members = torch.as_tensor(list(self.positions), device=block.rows.device)
+            weights, index = block.rows.topk(min(self.count, block.rows.shape[-1]), sorted=False)
+            return {"": weights.masked_fill(~torch.isin(index + block.key_start, members), 0.0).sum(-1)}
+
+        return PerQuery(self.name, frame, mass)
+
+
+@dataclass(frozen=True)
 class Offsets:
     """Mass on keys in a fixed relation to the query. Result: dict kind -> [layer, batch, head, query].
 

@@ -21,7 +21,7 @@ class RetrievalConfig:
     held_out: float = 0.5  # share of the needles that judge; the others choose the heads that are masked
     ks: tuple[int, ...] = (0, 1, 2, 5, 10, 20, 50, 100)  # how many heads are masked (section 4.1 of the paper)
     draws: int = 5  # random sets a K, retrieval heads excluded, the same number a layer
-    how: How = "zero"  # zero or mean output, uniform attention (the released q = 0), or block: no attention to the needle
+    how: How = "zero"  # zero or mean output, uniform attention (the released q = 0), or the needle blocked
     when: When = "decode"  # masked while the prompt is read, while the answer is written, or both
     at_once: int = 16  # masked variants of a prompt that run side by side
     closed_book: int = 24  # questions asked with and without the text that answers them; 0 = none

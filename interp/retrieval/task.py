@@ -71,5 +71,7 @@ def task_of(prompt: Prompt) -> Task:
             f"prompt {prompt.name!r} holds no needle; use --probe needle, or --prompts FILE.jsonl with context, answer "
             "and question in every line"
         )
-    given = {name: tuple(value) if isinstance(value, list) else value for name, value in prompt.extra[KEY].items()}
+    given: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in prompt.extra[KEY].items()
+    }
     return Task(prompt=prompt, **given)

@@ -33,7 +33,7 @@ class Decoded:
         text: what they say, up to that one (untrusted text).
         top_key: int64 [layer, head, step]: position of each head's most attended key while it made token `step`.
         top_weight: float32 [layer, head, step]: its attention weight.
-        span_mass: float32 [layer, head, step]: mass on the answer span, of the row's n largest weights (n = its length).
+        span_mass: float32 [layer, head, step]: mass on the answer span among the n largest weights (n = its length).
         query_mass: float32 [layer, head]: mass on the needle's sentence, mean over the question's tokens.
         null_mass: the same for the null question.
     """

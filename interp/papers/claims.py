@@ -87,11 +87,15 @@ class Check:
 
 @dataclass(frozen=True)
 class Run:
-    """A finder a paper needs, and the settings it needs it with."""
+    """A finder a paper needs, and the settings it needs it with.
+
+    `keep_arrays`: the run keeps the arrays of every prompt, because claims are judged by them.
+    """
 
     name: str
     finder: str
     settings: Mapping[str, Any]
+    keep_arrays: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,7 @@ def by_interval(
     what: str,
     minimum: int = MIN_PROMPTS,
     digits: int = 3,
+    unit: str = "prompt",
 ) -> Outcome:
     """The rule most claims share: the whole 95 % interval has to lie beyond a bound.
 
@@ -136,15 +141,16 @@ def by_interval(
         above, below: the bound; one of them.
         what: name of the figure, for the words.
         minimum: with fewer prompts the claim cannot be tested.
+        unit: what `n` counts.
     """
     if not figure or figure.get("mean") is None:
         return missing((figure or {}).get("why") or f"{what} could not be measured on these prompts")
     mean, low, high, n = figure["mean"], figure.get("low"), figure.get("high"), int(figure.get("n") or 0)
     bounds = "" if low is None or high is None else f" [{low:.{digits}f}, {high:.{digits}f}]"
-    told = f"{what} {mean:.{digits}f}{bounds}, {n} prompt{'s' * (n != 1)}"
+    told = f"{what} {mean:.{digits}f}{bounds}, {n} {unit}{'s' * (n != 1)}"
     numbers = {"value": mean, "low": low, "high": high, "prompts": n}
     if n < minimum or low is None or high is None:
-        return Outcome("cannot be tested here", told, f"too few to say: {n} prompts, {minimum} are needed", **numbers)
+        return Outcome("cannot be tested here", told, f"too few to say: {n} {unit}s, {minimum} are needed", **numbers)
     if above is not None:
         return beyond(low > above, told, f"its interval does not lie above {above:g}", numbers)
     assert below is not None, "a bound is needed"

@@ -1,0 +1,147 @@
+"""The own checks of a run on retrieval heads: whether its numbers can be trusted, apart from what the paper says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from interp.findings import Findings
+from interp.papers.checks import ROUGH, TOLERANCE
+from interp.papers.claims import Check
+from interp.papers.wu2024_rules import RUN
+from probes.base import Prompt
+
+STEPS = 4
+"""Generated tokens that are computed a second time, slowly."""
+
+
+def checks(model: Any, prompts: Sequence[Prompt], findings: Mapping[str, Findings]) -> list[Check]:
+    """Everything that has to hold before a verdict on the paper means anything."""
+    from interp.retrieval.task import has_task
+
+    needles = [prompt for prompt in prompts if has_task(prompt)]
+    return [eager(model, needles), *sharing(model, needles), *masks(findings[RUN])]
+
+
+def eager(model: Any, prompts: Sequence[Prompt]) -> Check:
+    """The first tokens of an answer and every head's best key, against the model's own generation with eager attention.
+
+    Independent of what the scan uses: the model's own cache, read in one piece, and its stored patterns.
+    """
+    from interp.retrieval.config import RetrievalConfig
+    from interp.retrieval.decode import decode
+    from interp.retrieval.task import task_of
+
+    prompt = min(prompts, key=len)
+    task = task_of(prompt)
+    seen = decode(model, replace(task, max_new_tokens=min(STEPS, task.max_new_tokens)), RetrievalConfig())
+    ids, best, chosen = slowly(model, prompt.ids, seen.top_key)
+    gap = float(max(np.abs(seen.top_weight - best).max(), np.abs(best - chosen).max()))
+    bound = TOLERANCE.get(str(model.dtype).removeprefix("torch."), ROUGH)
+    same = ids == seen.ids
+    return Check(
+        "decoding step by step with eager attention",
+        same and gap <= bound,
+        f"{len(ids)} tokens after {prompt.name!r} ({len(prompt)} tokens): {'the same' if same else 'others'}; largest "
+        f"gap in a head's largest weight {gap:.1e} (bound {bound:g})",
+    )
+
+
+def slowly(model: Any, prompt: Sequence[int], top_key: np.ndarray) -> tuple[tuple[int, ...], np.ndarray, np.ndarray]:
+    """Greedy generation of as many tokens as `top_key` [layer, head, step] has steps, with stored patterns.
+
+    Returns:
+        the ids; [layer, head, step] the largest weight of each head; the weight at the key that `top_key` names.
+    """
+    import torch
+
+    from interp.tracing.calls import skip_logits
+    from interp.tracing.passes import cache_name, cache_of
+    from interp.tracing.streamed import implementation
+
+    generated: list[int] = []
+    best, chosen = np.zeros(top_key.shape, np.float32), np.zeros(top_key.shape, np.float32)
+    modules = [model.sites.attention(layer) for layer in range(model.n_layers)]
+    name = cache_name(model.hf)
+
+    def run(ids: Sequence[int], **more: Any) -> Any:
+        return model.hf(torch.tensor([list(ids)], device=model.device), use_cache=True, **skip_logits(model), **more)
+
+    with torch.no_grad():
+        cache, fed = cache_of(run(prompt[:-1])), int(prompt[-1])
+        with implementation(model.hf, modules, "eager"):
+            for step in range(top_key.shape[2]):
+                out = run([fed], **{name: cache}, output_attentions=True)
+                for layer, pattern in enumerate(out.attentions):
+                    weights = pattern[0, :, -1].float().cpu().numpy()  # [head, key]
+                    keys = top_key[layer, :, step] - (len(prompt) + step - weights.shape[1])  # a window sees the last
+                    best[layer, :, step] = weights.max(axis=1)
+                    inside = (keys >= 0) & (keys < weights.shape[1])
+                    chosen[layer, inside, step] = weights[inside, keys[inside]]
+                fed = int(out.logits[0, -1].argmax())
+                generated.append(fed)
+                cache = cache_of(out)
+    return tuple(generated), best, chosen
+
+
+def sharing(model: Any, prompts: Sequence[Prompt]) -> list[Check]:
+    """What a prompt gives when its beginning was read for another one, against reading it whole.
+
+    No check where no two prompts begin alike for long enough to share anything.
+    """
+    from interp.retrieval.cache import CHUNK, forget
+    from interp.retrieval.config import RetrievalConfig
+    from interp.retrieval.decode import decode
+    from interp.retrieval.task import task_of
+
+    alike: dict[tuple[int, ...], list[Prompt]] = {}
+    for prompt in sorted(prompts, key=len):
+        if task_of(prompt).tail > CHUNK:
+            alike.setdefault(prompt.ids[:CHUNK], []).append(prompt)
+    pairs = [group[:2] for group in alike.values() if len(group) > 1]
+    if not pairs:
+        return []
+    first, second = min(pairs, key=lambda pair: len(pair[1]))
+    forget(model)
+    decode(model, replace(task_of(first), max_new_tokens=1), RetrievalConfig())
+    task = replace(task_of(second), max_new_tokens=STEPS)
+    shared, whole = (decode(model, task, RetrievalConfig(share_prefix=share)) for share in (True, False))
+    same = shared.ids == whole.ids and all(
+        np.array_equal(getattr(shared, name), getattr(whole, name))
+        for name in ("top_key", "top_weight", "span_mass", "query_mass", "null_mass")
+    )
+    return [
+        Check(
+            "a shared beginning changes nothing",
+            same,
+            f"{second.name!r} after {first.name!r}, {common(first.ids, second.ids)} tokens alike: "
+            f"{'bit for bit the same' if same else 'not the same'} as read whole",
+        )
+    ]
+
+
+def common(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many ids two prompts begin alike for."""
+    pairs = zip(one, other, strict=False)
+    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
+
+
+def masks(findings: Findings) -> list[Check]:
+    """Random heads are as many as the masked ones, and none of those."""
+    sets = {k: told for k, told in (findings.summary.get("masks") or {}).items() if told["retrieval"]}
+    if not sets:
+        return []
+    wrong = [
+        k
+        for k, told in sets.items()
+        for drawn in told["random"]
+        if len(drawn) != len(told["retrieval"]) or {tuple(one) for one in drawn} & {tuple(h) for h in told["retrieval"]}
+    ]
+    told = f"K = {', '.join(sets)}, {sum(len(one['random']) for one in sets.values())} random sets"
+    said = (
+        f"wrong at K = {', '.join(wrong)}" if wrong else "each as large as the set it stands against, and apart from it"
+    )
+    return [Check("random heads are other heads", not wrong, f"{told}: {said}")]

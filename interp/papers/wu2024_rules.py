@@ -1,0 +1,207 @@
+"""Rules of the claims on retrieval heads (Wu et al. 2024): what each measures and when its verdict is "holds".
+
+Units are needles: instances of one needle at several lengths and depths are one observation.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from interp.finders.norm_law_correlation import spearman
+from interp.papers.claims import Evidence, Outcome, beyond, by_interval, missing
+from interp.resources import data_path
+
+Judge = Callable[[Evidence], Outcome]
+RUN = "retrieval-heads"
+TIMES = 2
+"""So many times the largest published share of retrieval heads still counts as sparse: a small model has few heads."""
+STABLE = 0.5
+"""Rank correlation of the heads' scores between halves of the needles from which on they are the same heads."""
+HARMLESS = 0.1
+"""Recall that may be lost where masking "does nothing"."""
+TOP = 20
+"""Best heads that are compared with as many published ones."""
+
+
+@cache
+def published() -> dict[str, Any]:
+    """The figures of the paper and of its released scores."""
+    return json.loads(data_path("references", "wu2024.json").read_text(encoding="utf-8"))
+
+
+def shares(count: str) -> dict[str, float]:
+    """Share of all heads counted under `count` (``at_least_0_1``, ``zero``), by published model."""
+    return {name: run[count] / run["heads"] for name, run in published()["models"].items()}
+
+
+def sparse_bound() -> float:
+    """Share of retrieval heads below which they are sparse."""
+    return TIMES * max(shares("at_least_0_1").values())
+
+
+def silent_bound() -> float:
+    """The smallest published share of heads that never copy."""
+    return min(shares("zero").values())
+
+
+def overlap(one: str, other: str) -> float:
+    """Share of the `TOP` best published heads that two published models have in common."""
+    best = [{tuple(head[:2]) for head in published()["models"][name]["top"][:TOP]} for name in (one, other)]
+    return len(best[0] & best[1]) / TOP
+
+
+def figure(evidence: Evidence, name: str) -> Mapping[str, Any]:
+    """One figure of the run's claims."""
+    return evidence.claims(RUN).get(name) or {}
+
+
+def on(
+    evidence: Evidence,
+    found: str | Mapping[str, Any],
+    what: str,
+    *,
+    above: float | None = None,
+    below: float | None = None,
+) -> Outcome:
+    """`by_interval` over needles, once the model has been seen to answer any.
+
+    Args:
+        found: a figure, or the name of one.
+    """
+    can = figure(evidence, "kept_share").get("mean")
+    if not can:
+        return missing("the model answers none of these questions, so no head can be seen to answer them")
+    given = figure(evidence, found) if isinstance(found, str) else found
+    return by_interval(given, above=above, below=below, what=what, unit="needle")
+
+
+def of(name: str, what: str, *, above: float | None = None, below: float | None = None) -> Judge:
+    """The judge of a claim that hangs on one figure."""
+    return lambda evidence: on(evidence, name, what, above=above, below=below)
+
+
+def exist(evidence: Evidence) -> Outcome:
+    """Share of heads at the threshold, with how well the model does the task."""
+    outcome = on(evidence, "retrieval_share", "share of retrieval heads", above=0.0)
+    told = [
+        f"{what} {figure(evidence, name)['mean']:.{digits}f}"
+        for what, name, digits in (("retrieval heads", "retrieval_heads", 0), ("recall", "recall", 2))
+        if figure(evidence, name).get("mean") is not None
+    ]
+    return replace(outcome, measured="; ".join([outcome.measured, *told]))
+
+
+def stable(evidence: Evidence) -> Outcome:
+    """Rank correlation between halves of the needles, with the share of the best heads that both name."""
+    outcome = on(evidence, "split_half", "Spearman's rho of the scores of all heads between halves", above=STABLE)
+    shared = figure(evidence, "top_overlap").get("mean")
+    return (
+        outcome if shared is None else replace(outcome, measured=f"{outcome.measured}; best heads shared {shared:.2f}")
+    )
+
+
+def sometimes(evidence: Evidence) -> Outcome:
+    """Share of the retrieval heads that are not always active."""
+    always = figure(evidence, "always_active")
+    ends = {"mean": "mean", "low": "high", "high": "low"}
+    rest = {**always, **{to: None if always.get(by) is None else 1 - always[by] for to, by in ends.items()}}
+    outcome = on(evidence, rest, "share of the retrieval heads not always active", above=0.5)
+    seldom = figure(evidence, "sometimes_active").get("mean")
+    if seldom is None:
+        return outcome
+    return replace(outcome, measured=f"{outcome.measured}; active in half of the instances or fewer {seldom:.2f}")
+
+
+def masked(evidence: Evidence) -> dict[int, dict[str, Mapping[str, Any]]]:
+    """Changes of recall by number of masked heads, above 0: ``retrieval``, ``random``, ``difference``."""
+    found: dict[int, dict[str, Mapping[str, Any]]] = {}
+    for name, told in evidence.claims(RUN).items():
+        parts = name.split(".")
+        if len(parts) == 3 and parts[0] == "mask" and int(parts[2]) > 0 and told and told.get("mean") is not None:
+            found.setdefault(int(parts[2]), {})[parts[1]] = told
+    return dict(sorted(found.items()))
+
+
+def judged_k(evidence: Evidence) -> int | None:
+    """The largest K that masks retrieval heads only: chosen by how many there are, not by what masking does."""
+    heads = figure(evidence, "retrieval_heads").get("mean") or 0
+    return max((k for k, told in masked(evidence).items() if k <= heads and len(told) == 3), default=None)
+
+
+def curve(evidence: Evidence) -> str:
+    """Every K's change of recall, retrieval heads against random ones."""
+    parts = [
+        f"{k}: {told['retrieval']['mean']:+.2f} / {told['random']['mean']:+.2f}"
+        for k, told in masked(evidence).items()
+        if len(told) == 3
+    ]
+    return f"recall by K, best heads / random heads: {', '.join(parts)}"
+
+
+NO_K = "no number of heads was masked that retrieval heads alone make up"
+
+
+def breaks(evidence: Evidence) -> Outcome:
+    """Recall lost by masking retrieval heads, beyond what as many random heads cost."""
+    k = judged_k(evidence)
+    if k is None:
+        return missing(NO_K)
+    told = masked(evidence)[k]
+    outcome = on(evidence, told["difference"], f"recall lost beyond random heads' at K = {k}", below=0.0)
+    alone = told["retrieval"].get("high")
+    if outcome.verdict == "holds" and (alone is None or alone >= 0):
+        outcome = replace(outcome, verdict="does not hold", why="masking the retrieval heads alone costs no recall")
+    return replace(outcome, measured=f"{outcome.measured}; {curve(evidence)}")
+
+
+def harmless(evidence: Evidence) -> Outcome:
+    """Recall lost by masking random heads."""
+    k = judged_k(evidence)
+    if k is None:
+        return missing(NO_K)
+    return on(evidence, masked(evidence)[k]["random"], f"change of recall at K = {k}", above=-HARMLESS)
+
+
+def extraction(evidence: Evidence) -> Outcome:
+    """Accuracy lost on questions whose answer stands in the text, minus that on questions asked without one."""
+    given = figure(evidence, "extraction_minus_closed_book")
+    k = given.get("k")
+    what = "change of accuracy with the text minus without" + ("" if k is None else f", K = {k}")
+    outcome = by_interval(given, below=0.0, what=what, unit="question")
+    parts = [
+        f"{told} {figure(evidence, name)['mean']:+.2f}"
+        for told, name in (("with", "extraction"), ("without", "closed_book"))
+        if figure(evidence, name).get("mean") is not None
+    ]
+    return replace(outcome, measured="; ".join([outcome.measured, ", ".join(parts)]) if parts else outcome.measured)
+
+
+def intrinsic(evidence: Evidence) -> Outcome:
+    """One model has no descendant to be compared with."""
+    return missing("needs a model and one derived from it: scan both with --find retrieval-heads, then interp compare")
+
+
+def heads(evidence: Evidence) -> Outcome:
+    """The best heads, on a published model, against the published ones."""
+    table: Any = evidence.findings[RUN].table
+    scores = {
+        (int(layer), int(head)): float(score)
+        for layer, head, score in zip(table["layer"], table["head"], table["score"].fillna(0.0), strict=True)
+    }
+    best = sorted(scores, key=lambda pair: (-scores[pair], pair))[:TOP]
+    told = "best here: " + ", ".join(f"{layer}.{head} {scores[layer, head]:.2f}" for layer, head in best[:5])
+    run = published()["models"].get(evidence.hub_id)
+    if run is None:
+        return missing(f"heads were published for {', '.join(published()['models'])}", told)
+    listed = {(int(layer), int(head)): score for layer, head, score in run["top"]}
+    shared = len(set(best) & set(list(listed)[:TOP])) / TOP
+    rho = spearman(np.array(list(listed.values())), np.array([scores.get(pair, 0.0) for pair in listed]))
+    ranked = "" if rho is None else f"; Spearman's rho over the {len(listed)} published heads {rho:.2f}"
+    why = f"half of the {TOP} best published heads are needed"
+    return beyond(shared >= 0.5, f"{told}; shared of the {TOP} best {shared:.2f}{ranked}", why, {"value": shared})

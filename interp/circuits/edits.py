@@ -1,0 +1,86 @@
+"""Edits that differ from row to row of a batch: in row r, this head or that MLP from another run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class SetStates:
+    """Block `layer` starts from `states` [row, position, d_model]."""
+
+    layer: int
+    states: Tensor
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        return (f"blocks.{self.layer}.hook_resid_pre",)
+
+    def apply(self, value: Tensor, site: str, layer: int | None) -> Tensor:
+        """The states."""
+        return self.states.to(value)
+
+
+@dataclass(frozen=True)
+class SetRows:
+    """At `name` of each layer in `values`, every row gets its own value [row, position, ...]."""
+
+    name: str
+    values: Mapping[int, Tensor]
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        return tuple(f"blocks.{layer}.{self.name}" for layer in self.values)
+
+    def apply(self, value: Tensor, site: str, layer: int | None) -> Tensor:
+        """The values."""
+        assert layer is not None, "block sites have a layer"
+        return self.values[layer].to(value)
+
+
+@dataclass(frozen=True)
+class PatchHeads:
+    """In row r, head `heads[r]` of one layer puts out `other` [row, position, head, d_head] at `where` [position];
+    rows whose head is below 0 are left alone."""
+
+    layer: int
+    heads: Tensor
+    other: Tensor
+    where: Tensor
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        return (f"blocks.{self.layer}.attn.hook_z",)
+
+    def apply(self, value: Tensor, site: str, layer: int | None) -> Tensor:
+        """z with each row's head replaced."""
+        rows = (self.heads >= 0).nonzero()[:, 0].to(value.device)
+        heads, where = self.heads.to(value.device)[rows], self.where.to(value.device)
+        out = value.clone()
+        at = (rows[:, None], where[None, :], heads[:, None])
+        out[at] = self.other.to(value)[at]
+        return out
+
+
+@dataclass(frozen=True)
+class PatchMLP:
+    """In the rows named, the MLP of one layer adds `other` [row, position, d_model] at `where` [position]."""
+
+    layer: int
+    in_rows: Tensor
+    other: Tensor
+    where: Tensor
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        return (f"blocks.{self.layer}.hook_mlp_out",)
+
+    def apply(self, value: Tensor, site: str, layer: int | None) -> Tensor:
+        """The MLP's output, replaced in those rows."""
+        out = value.clone()
+        at = (self.in_rows.to(value.device)[:, None], self.where.to(value.device)[None, :])
+        out[at] = self.other.to(value)[at]
+        return out

@@ -1,0 +1,75 @@
+"""What runs of clean and corrupted prompts leave for patching: states, outputs of heads and MLPs, the metric."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from interp.circuits.metric import Metric
+from interp.circuits.pairs import Batch
+from interp.tracing.calls import skip_logits
+from interp.tracing.tracer import trace
+
+
+@dataclass(frozen=True)
+class States:
+    """One side of a batch, by layer; every tensor [pair, position, ...].
+
+    Attributes:
+        resid: what enters each block; empty when it was not asked for.
+        z: `hook_z` [pair, position, head, d_head] of layers with attention.
+        mlp: `hook_mlp_out` of layers with an MLP.
+        difference: logit difference [pair].
+    """
+
+    resid: dict[int, Tensor]
+    z: dict[int, Tensor]
+    mlp: dict[int, Tensor]
+    difference: Tensor
+
+
+def states_of(model: Any, ids: Tensor, metric: Metric, *, resid: bool) -> States:
+    """One traced run of `ids` [pair, position]."""
+    names = model.sites.names()
+    kinds = {"resid": "hook_resid_pre", "z": "attn.hook_z", "mlp": "hook_mlp_out"}
+    wanted = {
+        kind: {layer: f"blocks.{layer}.{name}" for layer in range(model.n_layers) if f"blocks.{layer}.{name}" in names}
+        for kind, name in kinds.items()
+        if resid or kind != "resid"
+    }
+    sites = [site for by_layer in wanted.values() for site in by_layer.values()]
+    with metric.on(model), trace(model, read=sites) as t:
+        out = t.run(ids, **skip_logits(model))
+        kept = {kind: {layer: t[site] for layer, site in by_layer.items()} for kind, by_layer in wanted.items()}
+    return States(kept.get("resid", {}), kept["z"], kept["mlp"], metric.of(out, torch.arange(len(ids))))
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Both sides of a batch, and its metric."""
+
+    batch: Batch
+    metric: Metric
+    clean: States
+    corrupt: States
+
+    @property
+    def gap(self) -> Tensor:
+        """[pair]: what corrupting the whole prompt does to the logit difference."""
+        return self.corrupt.difference - self.clean.difference
+
+
+def sides_of(model: Any, batch: Batch) -> Sides:
+    """Run both sides."""
+    from interp.circuits.metric import metric_of
+
+    metric = metric_of(batch)
+    return Sides(
+        batch,
+        metric,
+        states_of(model, batch.clean, metric, resid=True),
+        states_of(model, batch.corrupt, metric, resid=False),
+    )

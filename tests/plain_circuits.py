@@ -1,0 +1,75 @@
+"""Effects of heads and MLPs one at a time, slowly, with TransformerLens's hooks on its own copy of the model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Z, MLP_OUT = "attn.hook_z", "hook_mlp_out"
+
+
+class Slow:
+    """Both runs of a batch in full, then one patched run a head or MLP."""
+
+    def __init__(self, bridge: Any, clean: Tensor, corrupt: Tensor, answer: Tensor, wrong: Tensor):
+        self.bridge, self.ids, self.answer, self.wrong = bridge, clean, answer, wrong
+        self.n_layers = bridge.cfg.n_layers
+        self.clean, self.before = self.cached(clean)
+        self.corrupt, self.after = self.cached(corrupt)
+
+    def cached(self, ids: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        names = {f"blocks.{layer}.{kind}" for layer in range(self.n_layers) for kind in (Z, MLP_OUT)}
+        with torch.no_grad():
+            logits, cache = self.bridge.run_with_cache(ids, names_filter=lambda name: name in names)
+        return {name: self.by_head(name, cache[name]).clone() for name in names}, self.difference(logits)
+
+    def by_head(self, name: str, value: Tensor) -> Tensor:
+        return value.unflatten(-1, (self.bridge.cfg.n_heads, -1)) if name.endswith(Z) and value.dim() == 3 else value
+
+    def difference(self, logits: Tensor) -> Tensor:
+        last = logits[:, -1].float()
+        return last.gather(1, self.answer[:, None])[:, 0] - last.gather(1, self.wrong).mean(1)
+
+    def run(self, changes: dict[str, Any]) -> Tensor:
+        """Logit difference with `changes`: hook name -> function of the value by head."""
+
+        def hooked(name: str) -> Any:
+            def hook(value: Tensor, hook: Any) -> Tensor:
+                return changes[name](self.by_head(name, value).clone()).reshape(value.shape)
+
+            return hook
+
+        with torch.no_grad():
+            return self.difference(
+                self.bridge.run_with_hooks(self.ids, fwd_hooks=[(name, hooked(name)) for name in changes])
+            )
+
+    def patched(self, name: str, head: int | None, positions: Any) -> Any:
+        def change(value: Tensor) -> Tensor:
+            where = (slice(None), positions) if head is None else (slice(None), positions, head)
+            value[where] = self.corrupt[name][where]
+            return value
+
+        return change
+
+    def total(self, layer: int, head: int | None, positions: Any = slice(None)) -> Tensor:
+        """Change [pair] when this head (None: the MLP) comes from the corrupted run."""
+        name = f"blocks.{layer}.{MLP_OUT if head is None else Z}"
+        return self.run({name: self.patched(name, head, positions)}) - self.before
+
+    def direct(self, layer: int, head: int | None, freeze_mlps: bool) -> Tensor:
+        """The same at the last position, every head (and MLP) after it held to the clean run at all positions."""
+        name = f"blocks.{layer}.{MLP_OUT if head is None else Z}"
+        kinds = (Z, MLP_OUT) if freeze_mlps else (Z,)
+        held = {
+            one: (lambda value, one=one: self.clean[one].clone())
+            for one in (f"blocks.{at}.{kind}" for at in range(self.n_layers) for kind in kinds)
+        }
+
+        def sender(value: Tensor) -> Tensor:
+            start = self.clean[name].clone() if name in held else value
+            return self.patched(name, head, slice(-1, None))(start)
+
+        return self.run({**held, name: sender}) - self.before

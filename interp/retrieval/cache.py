@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -17,15 +18,19 @@ from interp.tracing.calls import skip_logits
 from interp.tracing.passes import cache_name, cache_of
 
 CHUNK = 256
+WINDOWS = 8
+"""At so many places a model's sliding windows are kept; each place costs their memory."""
 
 
 def fork(cache: Any) -> Any:
     """A cache that goes on from `cache` by itself. Tensors are shared: the layers that are shared so only ever replace
     theirs, never write into them; any other cache is copied in full."""
     if not shares(cache):
-        return copy.deepcopy(cache)
-    twin = copy.copy(cache)
-    twin.layers = [copy.copy(layer) for layer in cache.layers]
+        twin = copy.deepcopy(cache)
+    else:
+        twin = copy.copy(cache)
+        twin.layers = [copy.copy(layer) for layer in cache.layers]
+    vars(twin).pop("reorder_cache", None)  # an open trace guards its own cache with it, not the twin
     return twin
 
 
@@ -54,58 +59,106 @@ def feed(model: Any, ids: Sequence[int] | torch.Tensor, cache: Any) -> tuple[Any
     return cache_of(out), out.logits[:, -1]
 
 
-class Prefixes:
-    """The last prompt's KV cache at every multiple of `CHUNK`, for the next prompt that begins alike.
+@dataclass
+class Memory:
+    """What is remembered of the last prompt that a model read.
 
-    Snapshots of full-attention layers are views of one tensor; those of sliding layers hold a window each.
+    Attributes:
+        ids: the prompt.
+        cache: its KV cache.
+        marks: multiples of `CHUNK` at which the cache can be cut, each with its sliding layers as they stood there.
+        state: `model_state` under which it was read.
     """
+
+    ids: tuple[int, ...] = ()
+    cache: Any = None
+    marks: dict[int, dict[int, Any]] = field(default_factory=dict)
+    state: Any = None
+
+
+_MEMORIES: WeakKeyDictionary[Any, Memory] = WeakKeyDictionary()
+
+
+class Prefixes:
+    """The last prompt's KV cache, for the next prompt that begins alike."""
 
     def __init__(self, model: Any):
         self.model = model
-        self.ids: tuple[int, ...] = ()
-        self.snapshots: dict[int, Any] = {}
+        self.memory = _MEMORIES.setdefault(model.hf, Memory())
 
     def read(self, ids: Sequence[int], share: bool = True) -> Any:
-        """A cache of `ids`, the caller's own. `share` = False reads everything and remembers nothing."""
+        """A cache of `ids`, the caller's own.
+
+        `share` = False reads everything and remembers nothing; so does a model that hooks (an open trace) may change.
+        """
         ids = tuple(int(one) for one in ids)
-        start, cache = self.best(ids) if share else (0, None)
-        taken = {at: one for at, one in self.snapshots.items() if at <= start} if share else {}
-        at = start
-        while at < len(ids):
-            end = min(at - at % CHUNK + CHUNK, len(ids))
-            cache, _ = feed(self.model, ids[at:end], cache)
-            at = end
-            if share and end % CHUNK == 0 and shares(cache):
-                taken[end] = fork(cache)
-        if share and cache is not None:
-            self.remember(ids, cache, taken)
-        return fork(cache)
+        state = model_state(self.model.hf) if share else None
+        start, cache = self.best(ids, state)
+        marks = {at: windows for at, windows in self.memory.marks.items() if at <= start}
+        for at in range(start, len(ids), CHUNK):  # `start` is a multiple of CHUNK, so the chunks are always the same
+            cache, _ = feed(self.model, ids[at : at + CHUNK], cache)
+            if state is not None and len(ids) - at >= CHUNK and shares(cache):
+                marks[at + CHUNK] = windows_of(cache)
+                thin(marks)
+        if state is not None and shares(cache):
+            kept = Memory(ids, fork(cache), marks, state)
+            vars(self.memory).update(vars(kept))  # at once: an interrupted read leaves what was there
+        return cache
 
-    def best(self, ids: tuple[int, ...]) -> tuple[int, Any]:
-        """The longest snapshot that `ids` begin with: (its length, a fork of it), or (0, None)."""
-        common = next((i for i, (a, b) in enumerate(zip(ids, self.ids, strict=False)) if a != b), len(ids))
-        usable = [at for at in self.snapshots if at <= min(common, len(self.ids))]
-        return (max(usable), fork(self.snapshots[max(usable)])) if usable else (0, None)
-
-    def remember(self, ids: tuple[int, ...], cache: Any, taken: dict[int, Any]) -> None:
-        """Keep the snapshots, full-attention layers as views of the longest one's tensors."""
-        for at, one in taken.items():
-            for layer, last in zip(one.layers, cache.layers, strict=True):
-                if not layer.is_sliding and layer.keys.shape[-2] == at:
-                    layer.keys, layer.values = last.keys[..., :at, :], last.values[..., :at, :]
-        self.ids, self.snapshots = ids, taken
+    def best(self, ids: tuple[int, ...], state: Any) -> tuple[int, Any]:
+        """The longest remembered beginning of `ids`: (its length, a cache of it), or (0, None)."""
+        known = self.memory
+        if state is None or state != known.state:
+            return 0, None
+        most = min(len(ids), len(known.ids))
+        common = next((i for i in range(most) if ids[i] != known.ids[i]), most)
+        at = max((at for at in known.marks if at <= common), default=0)
+        return (at, cut(known.cache, at, known.marks[at])) if at else (0, None)
 
 
-_PREFIXES: WeakKeyDictionary[Any, Prefixes] = WeakKeyDictionary()
+def windows_of(cache: Any) -> dict[int, Any]:
+    """Its sliding layers as they stand, by number: keys that leave their window cannot be had back."""
+    windows = {i: copy.copy(layer) for i, layer in enumerate(cache.layers) if layer.is_sliding and layer.is_initialized}
+    for layer in windows.values():
+        if layer.keys.untyped_storage().nbytes() > layer.keys.nbytes:  # a view would keep the whole chunk alive
+            layer.keys, layer.values = layer.keys.clone(), layer.values.clone()
+    return windows
+
+
+def thin(marks: dict[int, dict[int, Any]]) -> None:
+    """Hold no more than `WINDOWS` sets of windows: of the marks that have one, drop that which leaves the least gap."""
+    while sum(map(bool, marks.values())) > WINDOWS:
+        numbers = sorted(marks)
+        gaps = {here: after - before for before, here, after in zip([0, *numbers], numbers, numbers[1:], strict=False)}
+        del marks[min(gaps, key=lambda at: (gaps[at], at))]
+
+
+def cut(cache: Any, length: int, windows: dict[int, Any]) -> Any:
+    """The first `length` tokens of a cache: full layers are views of its own."""
+    twin = fork(cache)
+    for number, layer in enumerate(twin.layers):
+        if number in windows:
+            twin.layers[number] = copy.copy(windows[number])
+        elif layer.is_initialized:  # not so where a layer uses another's keys
+            layer.keys, layer.values = layer.keys[..., :length, :], layer.values[..., :length, :]
+    return twin
+
+
+def model_state(hf: Any) -> Any:
+    """Something that changes when the model's weights or attention do; None while hooks may change what it computes."""
+    for module in hf.modules():
+        for hook in (*module._forward_hooks.values(), *module._forward_pre_hooks.values()):
+            if not getattr(hook, "__module__", "").startswith("transformers."):  # whose own only take notes
+                return None
+    weights = tuple((one.data_ptr(), 0 if one.is_inference() else one._version) for one in hf.parameters())
+    return weights, getattr(hf.config, "_attn_implementation", None), torch.get_num_threads()
 
 
 def prefixes(model: Any) -> Prefixes:
-    """The model's remembered prefixes."""
-    if model.hf not in _PREFIXES:
-        _PREFIXES[model.hf] = Prefixes(model)
-    return _PREFIXES[model.hf]
+    """The model's remembered prefixes; they go when the model does."""
+    return Prefixes(model)
 
 
 def forget(model: Any) -> None:
     """Free what is remembered of a model's prompts."""
-    _PREFIXES.pop(model.hf, None)
+    _MEMORIES.pop(model.hf, None)

@@ -7,6 +7,9 @@ one prompt at a time; phases 2 and 4 are pure functions of stored units, so they
 A finder whose question to the model belongs to no single prompt (what one MLP makes of directions found over all of
 them) has a method ``examine(model, findings, config) -> Unit`` as well. It runs between 3 and 4, its unit is stored
 like the others, and `conclude` gets it as a fourth argument, ``examined``.
+
+One that remembers something of the model from one prompt to the next (KV caches) has ``release(model)``, which frees it
+and is called when a run ends, however it ends.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What a pure phase may know of the model."""
+    """What a pure phase may know of the model; `hub_id` = owner/name on the hub, None where it is not known."""
 
     name: str
     family: str
@@ -41,6 +44,7 @@ class ModelFacts:
     d_model: int
     chat: bool
     position0: str
+    hub_id: str | None = None
 
 
 class Finder(Protocol):
@@ -69,3 +73,10 @@ class Finder(Protocol):
 def examines(finder: Any) -> bool:
     """Whether a finder has the optional phase `examine` (see the module docstring)."""
     return callable(getattr(finder, "examine", None))
+
+
+def release(finder: Any, model: Any) -> None:
+    """Have a finder free what it remembers of a model, if it remembers anything (see the module docstring)."""
+    free = getattr(finder, "release", None)
+    if callable(free):
+        free(model)

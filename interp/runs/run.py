@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from interp.errors import UsageError
-from interp.finders.base import Unit, examines
+from interp.finders.base import Unit, examines, release
 from interp.findings import Findings
 from interp.runs.progress import Progress
 from interp.runs.provenance import identity, prompt_key
@@ -85,6 +85,13 @@ def _difference(name: str, theirs: Any, mine: Any) -> str:
 
 def execute(request: Request, folder: RunFolder, progress: Progress, tally: Tally) -> Findings:
     """Phases 1 to 4. Interrupted anywhere, a second call goes on after the last whole unit."""
+    try:
+        return _phases(request, folder, progress, tally)
+    finally:
+        release(request.finder, request.model)
+
+
+def _phases(request: Request, folder: RunFolder, progress: Progress, tally: Tally) -> Findings:
     base = request.identity
     finder, model, config, prompts = request.finder, request.model, request.config, request.prompts
 

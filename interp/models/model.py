@@ -227,6 +227,7 @@ class Model:
             d_model=self.d_model,
             chat=self.chat,
             position0=self.position0,
+            hub_id=self.source.hub_id,
         )
 
     def bridge(self) -> Any:

@@ -1,0 +1,68 @@
+"""Means over instances under a bootstrap of needles (instances of one needle stay together), for many columns at once.
+
+A needle drawn twice counts with all its instances twice, so the mean stays one over instances, as published. Where every
+needle has equally many instances this is the bootstrap of `interp.verify.bootstrap_mean` over the needles' own means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from interp.verify import LEVEL, RESAMPLES
+
+CELLS = 4_000_000
+"""Numbers held at a time; bounds the memory however many heads and instances there are."""
+
+
+def sums(values: np.ndarray, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(sum [needle, column], number of instances [needle]) of values [instance, column], needles without any left out.
+
+    Args:
+        values: [instance, column].
+        which: [instance] number of the needle.
+    """
+    present, at = np.unique(which, return_inverse=True)
+    member = np.zeros((len(present), len(which)))
+    member[at, np.arange(len(which))] = 1.0
+    return member @ values, member.sum(axis=1)
+
+
+def draws(n: int, seed: int, resamples: int = RESAMPLES) -> np.ndarray:
+    """[resample, needle] how often each of n needles is drawn, n a time."""
+    rng = np.random.default_rng(seed)
+    counts = np.empty((resamples, n))
+    step = max(1, CELLS // n)
+    for first in range(0, resamples, step):
+        last = min(first + step, resamples)
+        drawn = rng.integers(0, n, (last - first, n)) + n * np.arange(last - first)[:, None]
+        counts[first:last] = np.bincount(drawn.ravel(), minlength=(last - first) * n).reshape(-1, n)
+    return counts
+
+
+def resampled(
+    values: np.ndarray, which: np.ndarray, seed: int, resamples: int = RESAMPLES
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """The bootstrap means of some columns at a time: (columns, [resample, column]).
+
+    Args:
+        values: [instance, column].
+        which: [instance] number of the needle.
+        seed: of the draws, which are the same for all columns.
+    """
+    totals, counts = sums(values, which)
+    times = draws(len(counts), seed, resamples)
+    instances = (times @ counts)[:, None]
+    step = max(1, CELLS // resamples)
+    for first in range(0, values.shape[1], step):
+        columns = slice(first, min(first + step, values.shape[1]))
+        yield columns, (times @ totals[:, columns]) / instances
+
+
+def intervals(values: np.ndarray, which: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(low, high) [column]: 95 % percentile intervals of the mean over instances; see the module docstring."""
+    low, high = np.zeros(values.shape[1]), np.zeros(values.shape[1])
+    for columns, means in resampled(values, which, seed):
+        low[columns], high[columns] = np.quantile(means, ((1 - LEVEL) / 2, (1 + LEVEL) / 2), axis=0)
+    return low, high

@@ -5,17 +5,14 @@ Units are needles: instances of one needle at several lengths and depths are one
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
-import numpy as np
-
-from interp.finders.norm_law_correlation import spearman
 from interp.papers.claims import Evidence, Outcome, beyond, by_interval, missing
-from interp.resources import data_path
+from interp.retrieval.published import reference
+from interp.retrieval.stability import TOP
 
 Judge = Callable[[Evidence], Outcome]
 RUN = "retrieval-heads"
@@ -25,14 +22,12 @@ STABLE = 0.5
 """Rank correlation of the heads' scores between halves of the needles from which on they are the same heads."""
 HARMLESS = 0.1
 """Recall that may be lost where masking "does nothing"."""
-TOP = 20
-"""Best heads that are compared with as many published ones."""
 
 
 @cache
 def published() -> dict[str, Any]:
     """The figures of the paper and of its released scores."""
-    return json.loads(data_path("references", "wu2024.json").read_text(encoding="utf-8"))
+    return reference()
 
 
 def shares(count: str) -> dict[str, float]:
@@ -61,6 +56,14 @@ def figure(evidence: Evidence, name: str) -> Mapping[str, Any]:
     return evidence.claims(RUN).get(name) or {}
 
 
+UNANSWERED = "the model answers none of these questions, so no head can be seen to answer them"
+
+
+def answers(evidence: Evidence) -> bool:
+    """Whether any instance counts."""
+    return bool(figure(evidence, "kept_share").get("mean"))
+
+
 def on(
     evidence: Evidence,
     found: str | Mapping[str, Any],
@@ -74,9 +77,8 @@ def on(
     Args:
         found: a figure, or the name of one.
     """
-    can = figure(evidence, "kept_share").get("mean")
-    if not can:
-        return missing("the model answers none of these questions, so no head can be seen to answer them")
+    if not answers(evidence):
+        return missing(UNANSWERED)
     given = figure(evidence, found) if isinstance(found, str) else found
     return by_interval(given, above=above, below=below, what=what, unit="needle")
 
@@ -188,20 +190,19 @@ def intrinsic(evidence: Evidence) -> Outcome:
 
 
 def heads(evidence: Evidence) -> Outcome:
-    """The best heads, on a published model, against the published ones."""
-    table: Any = evidence.findings[RUN].table
-    scores = {
-        (int(layer), int(head)): float(score)
-        for layer, head, score in zip(table["layer"], table["head"], table["score"].fillna(0.0), strict=True)
-    }
-    best = sorted(scores, key=lambda pair: (-scores[pair], pair))[:TOP]
-    told = "best here: " + ", ".join(f"{layer}.{head} {scores[layer, head]:.2f}" for layer, head in best[:5])
-    run = published()["models"].get(evidence.hub_id)
-    if run is None:
+    """The best heads, on a published model, against the published ones (`interp.retrieval.published.compared`)."""
+    if not answers(evidence):
+        return missing(UNANSWERED)
+    best = evidence.findings[RUN].table.head(5)
+    told = "best here: " + ", ".join(
+        f"{layer}.{head} {score:.2f}"
+        for layer, head, score in zip(best["layer"], best["head"], best["score"], strict=True)
+    )
+    known = evidence.findings[RUN].summary.get("published")
+    if known is None:
         return missing(f"heads were published for {', '.join(published()['models'])}", told)
-    listed = {(int(layer), int(head)): score for layer, head, score in run["top"]}
-    shared = len(set(best) & set(list(listed)[:TOP])) / TOP
-    rho = spearman(np.array(list(listed.values())), np.array([scores.get(pair, 0.0) for pair in listed]))
-    ranked = "" if rho is None else f"; Spearman's rho over the {len(listed)} published heads {rho:.2f}"
-    why = f"half of the {TOP} best published heads are needed"
-    return beyond(shared >= 0.5, f"{told}; shared of the {TOP} best {shared:.2f}{ranked}", why, {"value": shared})
+    rho = known["rank_correlation"]
+    ranked = "" if rho is None else f"; Spearman's rho over the {known['listed']} published heads {rho:.2f}"
+    shared = known["overlap"]
+    measured = f"{told}; shared of the {known['top']} best {shared:.2f}{ranked}"
+    return beyond(shared >= 0.5, measured, "half of the best published heads are needed", {"value": shared})

@@ -40,11 +40,14 @@ GOOD: dict[str, Any] = {
 }
 
 
-def evidence(claims: dict[str, Any], hub_id: str | None = None, top: list[Any] | None = None) -> Evidence:
-    rows = top or [[0, head, 0.9 - 0.01 * head] for head in range(30)]
+COMPARED = {"rank_correlation": 0.8, "listed": 40, "top": 20, "overlap": 0.9}
+
+
+def evidence(claims: dict[str, Any], published: dict[str, Any] | None = None) -> Evidence:
+    rows = [[0, head, 0.9 - 0.01 * head] for head in range(30)]
     table = pd.DataFrame(rows, columns=["layer", "head", "score"])
-    found = Findings(RUN, table, (), "", summary={"claims": claims})
-    return Evidence({RUN: found}, "m", hub_id, 4, "rotary", 60)
+    found = Findings(RUN, table, (), "", summary={"claims": claims, "published": published})
+    return Evidence({RUN: found}, "m", None, 4, "rotary", 60)
 
 
 def judge(name: str, given: Evidence) -> Outcome:
@@ -76,7 +79,7 @@ def test_yes_no_too_few_and_nothing(name: str) -> None:
     assert judge(name, evidence({})).verdict == "cannot be tested here"
 
 
-@pytest.mark.parametrize("name", [name for name in NO if name != "extraction, not knowledge"])
+@pytest.mark.parametrize("name", [*(name for name in NO if name != "extraction, not knowledge"), "published heads"])
 def test_a_model_that_cannot_do_the_task_says_nothing_of_the_paper(name: str) -> None:
     told = judge(name, evidence({**GOOD, "kept_share": figure(0.0, 0.0)}))
     assert told.verdict == "cannot be tested here" and "answers none" in told.why
@@ -108,13 +111,15 @@ def test_every_number_of_masked_heads_is_told() -> None:
     assert "5: -0.25 / -0.01, 10: -0.50 / -0.01, 20: -1.00 / -0.02" in told
 
 
-def test_published_heads_only_on_a_published_model() -> None:
-    run = published()["models"][LLAMA]
-    assert judge("published heads", evidence(GOOD)).verdict == "cannot be tested here"
-    same = judge("published heads", evidence(GOOD, LLAMA, run["top"]))
-    assert same.verdict == "holds" and same.value == 1.0 and "heads 1.00" in same.measured
-    other = judge("published heads", evidence(GOOD, LLAMA))
-    assert other.verdict == "does not hold" and other.value == 0.0
+@pytest.mark.parametrize(("overlap", "verdict"), [(1.0, "holds"), (0.5, "holds"), (0.45, "does not hold")])
+def test_published_heads_of_a_published_model(overlap: float, verdict: str) -> None:
+    told = judge("published heads", evidence(GOOD, published={**COMPARED, "overlap": overlap}))
+    assert told.verdict == verdict and told.value == overlap and "published heads 0.80" in told.measured
+    assert "best here: 0.0 0.90, 0.1 0.89" in told.measured
+    other = judge("published heads", evidence(GOOD))
+    assert other.verdict == "cannot be tested here" and LLAMA in other.why
+    flat = judge("published heads", evidence(GOOD, published={**COMPARED, "rank_correlation": None}))
+    assert "rho" not in flat.measured
 
 
 def test_intrinsic_says_what_it_needs() -> None:

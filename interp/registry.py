@@ -135,6 +135,8 @@ FINDERS = Registry(
         "massive-activations": "interp.finders.massive_activations:massive_activations",
         "sink-neighbourhood": "interp.finders.sink_neighbourhood:sink_neighbourhood",
         "sink-rate": "interp.finders.sink_rate:sink_rate",
+        "heads": "interp.heads.finder:heads",
+        "retrieval-heads": "interp.retrieval.finder:retrieval_heads",
     },
     "interp.finders",
 )
@@ -147,6 +149,7 @@ PROBES = Registry(
         "random": "probes.random_tokens:probe",
         "problems": "probes.problems:probe",
         "problem-statements": "probes.problems:statements",
+        "needle": "probes.needle:probe",
     },
     "interp.probes",
 )
@@ -170,6 +173,8 @@ INTERVENTIONS = Registry(
         "zero-heads": "interp.interventions.ablate:ZeroHeads",
         "mean-heads": "interp.interventions.ablate:MeanHeads",
         "cut-keys": "interp.interventions.attention:CutKeys",
+        "uniform-heads": "interp.interventions.uniform_heads:UniformHeads",
+        "block-keys": "interp.interventions.block_keys:BlockKeys",
         "act": "interp.interventions.calibrate:ACT",
         "remove-sinks": "interp.interventions.calibrate:RemoveSinks",
         "uniform-sinks": "interp.interventions.calibrate:UniformSinks",
@@ -183,7 +188,11 @@ INTERVENTIONS = Registry(
 )
 PAPERS = Registry(
     "paper",
-    {"wong2025": "interp.papers.wong2025:paper", "gu2024": "interp.papers.gu2024:paper"},
+    {
+        "wong2025": "interp.papers.wong2025:paper",
+        "gu2024": "interp.papers.gu2024:paper",
+        "wu2024": "interp.papers.wu2024:paper",
+    },
     "interp.papers",
 )
 

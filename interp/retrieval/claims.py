@@ -1,7 +1,7 @@
 """The figures of the scores, of their sparsity and of their stability, as ``summary["claims"]`` keeps them.
 
-Each is {mean, low, high, n}, n = needles: instances of one needle are one observation. Where there is no figure, mean and
-ends are None and ``why`` says what is missing; a count has no interval. Pure NumPy.
+Each is {mean, low, high, n}, n = needles: instances of one needle are one observation. Where there is no figure, mean
+and ends are None and ``why`` says what is missing; a count has no interval. Pure NumPy.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Means over instances under a bootstrap of needles (instances of one needle stay together), for many columns at once.
 
-A needle drawn twice counts with all its instances twice, so the mean stays one over instances, as published. Where every
-needle has equally many instances this is the bootstrap of `interp.verify.bootstrap_mean` over the needles' own means.
+A needle drawn twice counts with all its instances twice, so the mean stays one over instances, as published. Where
+every needle has equally many instances this is the bootstrap of `interp.verify.bootstrap_mean` over the needles' own
+means.
 """
 
 from __future__ import annotations

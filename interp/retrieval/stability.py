@@ -16,7 +16,7 @@ HALVES = 200
 TOP = 20
 """Best heads of which the overlap between halves is told."""
 ALWAYS, SOMETIMES = 0.9, (0.01, 0.5)
-"""A head is always active above the first share of the instances, sometimes active between the others (both counted)."""
+"""A head is always active above the first share of the instances, sometimes active between the others (inclusive)."""
 
 
 def top_overlap(left: np.ndarray, right: np.ndarray, top: int = TOP) -> float | None:

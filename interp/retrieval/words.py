@@ -1,0 +1,129 @@
+"""The sentences about retrieval heads: verdict and caveats. Numbers come from the findings, none is measured here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from interp.finders.base import ModelFacts
+from interp.finders.sink_words import LONGEST_NAME, count
+from interp.findings import Findings
+from interp.retrieval.config import RetrievalConfig
+from interp.retrieval.instances import Instances
+from interp.retrieval.table import Scores, label
+from interp.text import printable
+from interp.verify import MIN_PROMPTS
+
+WAYS_OUT = (
+    "try shorter prompts (--max-length), another form of the question (--probe-set form=prefix, or chat with --chat), "
+    "or a larger model"
+)
+FORMS = {
+    "bare": "the question alone",
+    "prefix": "the question and the answer's beginning",
+    "chat": "the model's chat template",
+    "own": "the prompts' own words",
+}
+
+
+def found(findings: Findings, instances: Instances, config: RetrievalConfig, facts: ModelFacts) -> str:
+    """The verdict before any head is masked."""
+    if not findings.summary["kept"]:
+        return unanswered(instances, facts, config)
+    return f"{heading(findings, facts)}. {behind(findings)}"
+
+
+def heading(findings: Findings, facts: ModelFacts) -> str:
+    """The verdict's first half sentence: how many heads retrieve, and the best one."""
+    counts, name = findings.summary["sparsity"], printable(facts.name, LONGEST_NAME)
+    best = findings.table.iloc[0]
+    led = f"{label((int(best['layer']), int(best['head'])))} ({best['score']:.2f})"
+    retrieval, heads, threshold = counts["retrieval"], counts["heads"], f"score >= {counts['threshold']:g}"
+    if retrieval:
+        verb = "retrieves" if retrieval == 1 else "retrieve"
+        return f"{retrieval} of {heads} heads of {name} {verb} ({threshold}), led by {led}"
+    if counts["zero"] == heads:
+        return f"None of {heads} heads of {name} retrieves ({threshold}): none copied a single token of an answer"
+    return f"None of {heads} heads of {name} retrieves ({threshold}); the best is {led}"
+
+
+def unanswered(instances: Instances, facts: ModelFacts, config: RetrievalConfig) -> str:
+    """The verdict when no instance is kept."""
+    return (
+        f"No head of {printable(facts.name, LONGEST_NAME)} can be scored: the model did not bring back the answer in "
+        f"any of {count(len(instances), 'instance')}. Its mean recall is {instances.recall.mean():.2f}, the best "
+        f"{instances.recall.max():.2f}, and an instance counts above {config.min_recall:g}; {WAYS_OUT}."
+    )
+
+
+def behind(findings: Findings) -> str:
+    """The sentences behind the heading: how well the model answers, how sparse and how stable the scores are."""
+    claims, summary = findings.summary["claims"], findings.summary
+    counts, kept = summary["sparsity"], summary["kept"]
+    said = [
+        f"{kept} of {count(summary['total'], 'instance')} counted (recall above "
+        f"{summary['settings']['min_recall']:g}; mean recall {ends(claims['recall'])} over {count(claims['recall']['n'], 'needle')}).",
+        f"{counts['zero']} heads ({counts['zero'] / counts['heads']:.0%}) never copied.",
+    ]
+    if claims["split_half"]["mean"] is not None:
+        shared = claims["top_overlap"]["mean"]
+        top = "" if shared is None else f", and these share {shared:.0%} of their best heads"
+        said.append(
+            f"Between random halves of the needles the scores' rank correlation is "
+            f"{claims['split_half']['mean']:.2f}{top}."
+        )
+    if claims["always_active"]["mean"] is not None:
+        said.append(
+            f"Of the retrieval heads {claims['always_active']['mean']:.0%} copy in more than 90 % of the instances, "
+            f"{claims['sometimes_active']['mean']:.0%} in at most half of them."
+        )
+    known = summary["published"]
+    if known is not None:
+        rho = "not defined" if known["rank_correlation"] is None else f"{known['rank_correlation']:.2f}"
+        said.append(
+            f"Of the {known['top']} best published heads of this model {known['overlap']:.0%} are among the "
+            f"{known['top']} best here; rank correlation over the {known['listed']} listed ones: {rho}."
+        )
+    return " ".join(said)
+
+
+def ends(claim: dict[str, Any]) -> str:
+    """``0.93 (0.90 to 0.96)``."""
+    if claim["low"] is None:
+        return f"{claim['mean']:.2f}"
+    return f"{claim['mean']:.2f} ({claim['low']:.2f} to {claim['high']:.2f})"
+
+
+def caveats(
+    instances: Instances, found: Scores, choosing: frozenset[str], judging: frozenset[str], config: RetrievalConfig
+) -> list[str]:
+    """What a reader must know beside the verdict."""
+    said = []
+    needles = len(np.unique(found.which))
+    if 0 < needles < MIN_PROMPTS:
+        said.append(
+            f"Intervals of the scores are over {count(needles, 'needle')}: at least {MIN_PROMPTS} are needed for them "
+            "to mean much."
+        )
+    unsure = int((found.retrieval(config.threshold) & (found.low < config.threshold)).sum()) if found.kept else 0
+    if unsure:
+        said.append(
+            f"{count(unsure, 'head')} called retrieval by {'its' if unsure == 1 else 'their'} mean might score less "
+            f"than {config.threshold:g} on other needles: the interval reaches below it."
+        )
+    never = [name for i, name in enumerate(instances.needles) if not instances.kept[instances.which == i].any()]
+    if found.kept and never:
+        said.append(f"No instance counted of {count(len(never), 'needle')}: {', '.join(never[:8])}.")
+    forms = sorted({task.form for task in instances.tasks})
+    said.append(f"Asked with {', and with '.join(FORMS.get(form, form) for form in forms)}.")
+    said.append(
+        f"Heads to be masked are chosen on {count(len(choosing), 'needle')} and judged on "
+        f"{count(len(judging), 'other')}; the table's scores are over all kept instances."
+        if choosing
+        else "One needle alone cannot both choose heads and judge them, so none is masked; give at least two."
+    )
+    cut = sum(task.prompt.truncated for task in instances.tasks)
+    if cut:
+        said.append(f"{count(cut, 'prompt')} {'was' if cut == 1 else 'were'} truncated.")
+    return said

@@ -67,7 +67,10 @@ class Heatmap:
 
     `kind` = ``layer-position`` or ``layer-head`` (a click selects a head) or ``other``; `prompt` = index of the prompt
     it belongs to, None = all.
-    `column_labels` name the columns where numbers will not do (token strings: untrusted text).
+    `column_labels` name the columns where numbers will not do (token strings: untrusted text), `row_labels` the rows
+    (drawn of maps of kind ``other`` only).
+    `categories` name the values 0, 1, 2, ... of a map that shows kinds and not quantities; 0 is "nothing of note" and
+    drawn pale.
     """
 
     name: str
@@ -79,7 +82,9 @@ class Heatmap:
     kind: Literal["layer-position", "layer-head", "other"] = "other"
     prompt: int | None = None
     column_labels: tuple[str, ...] | None = None
+    row_labels: tuple[str, ...] | None = None
     diverging: bool = False
+    categories: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -70,12 +70,19 @@ def _heatmap(heatmap: Heatmap) -> Any:
         drawn = np.log10(values) if how.log else values
     ends = (np.log10(how.low), np.log10(how.high)) if how.log else (how.low, how.high)
     labels = heatmap.column_labels or tuple(str(i) for i in range(values.shape[1]))
+    row_text = [plotly_text(text) for text in heatmap.row_labels or map(str, range(values.shape[0]))]
     column_text = [plotly_text(label(text)) for text in labels]
     named = heatmap.column_labels is not None
+    kinds = [plotly_text(kind) for kind in heatmap.categories]
+
+    def told(at: float) -> str:
+        return kinds[int(at)] if kinds and np.isfinite(at) else number(at)
+
     column, row, value = (plotly_text(t) for t in (heatmap.column_label, heatmap.row_label, heatmap.value_label))
     hover = [
         [
-            f"{row} {r} · {column} {c}{f' {column_text[c]}' if named else ''}<br>{value}: {number(values[r, c])}"
+            f"{row} {row_text[r]} · {column} {c}{f' {column_text[c]}' if named else ''}"
+            f"<br>{value}: {told(values[r, c])}"
             for c in range(values.shape[1])
         ]
         for r in range(values.shape[0])
@@ -84,6 +91,11 @@ def _heatmap(heatmap: Heatmap) -> Any:
     if how.log:
         ticks = np.unique(np.round(np.linspace(*ends, 5), 2))
         bar |= {"tickvals": ticks.tolist(), "ticktext": [number(10**tick, 2) for tick in ticks]}
+    if kinds:
+        colours: Any = scales.steps(len(kinds))
+        bar |= {"tickvals": list(range(len(kinds))), "ticktext": kinds}
+    else:
+        colours = [list(stop) for stop in scales.DIVERGING] if how.low < 0 else scales.SEQUENTIAL
     plot = go.Heatmap(
         z=drawn,
         zmin=ends[0],
@@ -91,7 +103,7 @@ def _heatmap(heatmap: Heatmap) -> Any:
         text=hover,
         hoverinfo="text",
         colorbar=bar,
-        colorscale=[list(stop) for stop in scales.DIVERGING] if how.low < 0 else scales.SEQUENTIAL,
+        colorscale=colours,
     )
     shown = go.Figure(plot)
     shown.update_layout(
@@ -99,6 +111,8 @@ def _heatmap(heatmap: Heatmap) -> Any:
     )
     shown.update_xaxes(title={"text": column}, showgrid=False, zeroline=False)
     shown.update_yaxes(title={"text": row}, showgrid=False, zeroline=False)
+    if heatmap.row_labels is not None:
+        shown.update_yaxes(tickvals=list(range(len(row_text))), ticktext=row_text)
     return shown
 
 

@@ -116,8 +116,12 @@ def _heatmaps(
                 "columnLabel": clean(heatmap.column_label),
                 "valueLabel": clean(heatmap.value_label),
                 "columns": None if heatmap.column_labels is None else texts.add(heatmap.column_labels),
+                "rows": None if heatmap.row_labels is None else texts.add(heatmap.row_labels),
                 "pool": pool,
                 "scale": asdict(scales.scale(heatmap)),
+                "categories": [clean(name) for name in heatmap.categories],
+                "letters": ["", *map(scales.letters, heatmap.categories[1:])],
+                "steps": scales.steps(len(heatmap.categories)),
                 "values": pack.add(values, "f4" if by_head else "f2"),
             }
         )

@@ -6,6 +6,7 @@ common forms of colour blindness.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ SEQUENTIAL = "Cividis"
 DIVERGING = ((0.0, "#1f5aa6"), (0.25, "#7fb0dc"), (0.5, "#f4f2ee"), (0.75, "#f0a860"), (1.0, "#b35806"))
 FOUND, CONTROL, DIFFERENCE = "#d55e00", "#8a8f98", "#0072b2"
 CATEGORIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#8a8f98")
+CLASSES = ("#c9ced6", "#f0e442", "#e69f00", "#cc79a7", "#56b4e9", "#0072b2", "#d55e00", "#009e73")
 
 _LOG_RATIO = 100.0  # a largest value this many times the median hides everything else on a linear scale
 
@@ -29,8 +31,21 @@ class Scale:
     high: float
 
 
+def steps(count: int) -> list[list[float | str]]:
+    """Plotly colour scale of `count` kinds, each a flat colour; the first is pale, past the eighth they come again."""
+    colours = [CLASSES[i if i < len(CLASSES) else 1 + (i - 1) % (len(CLASSES) - 1)] for i in range(count)]
+    return [[(i + end) / count, colour] for i, colour in enumerate(colours) for end in (0, 1)]
+
+
+def letters(name: str) -> str:
+    """What a cell of this kind bears, so that colour is not all there is: the initials of its words."""
+    return "".join(word[0].upper() for word in re.findall(r"[^\W\d_]+", name))
+
+
 def scale(heatmap: Heatmap) -> Scale:
     """Linear from 0, symmetric about 0 when diverging, or logarithmic for positive values far apart."""
+    if heatmap.categories:
+        return Scale(False, -0.5, len(heatmap.categories) - 0.5)
     values = np.asarray(heatmap.values, dtype=np.float64)
     values = values[np.isfinite(values)]
     if not values.size:

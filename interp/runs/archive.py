@@ -94,8 +94,11 @@ def _put_heatmap(heatmap: Heatmap, number: int, arrays: dict[str, np.ndarray]) -
 
 
 def _get_heatmap(record: dict[str, Any], arrays: dict[str, np.ndarray]) -> Heatmap:
-    labels = record["column_labels"]
-    return Heatmap(**{**record, "values": arrays[record["values"]], "column_labels": labels and tuple(labels)})
+    named = {name: record.get(name) for name in ("column_labels", "row_labels")}
+    restored = {name: labels and tuple(labels) for name, labels in named.items()}
+    return Heatmap(
+        **{**record, **restored, "values": arrays[record["values"]], "categories": tuple(record.get("categories", ()))}
+    )
 
 
 def _put_strip(strip: TokenStrip, number: int, arrays: dict[str, np.ndarray]) -> dict[str, Any]:

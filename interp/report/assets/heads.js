@@ -54,13 +54,13 @@ function drawHeads() {
   behind($("heads-data"), () => {
     const flat = values(map.values);
     return plainTable([`${map.rowLabel} \\ ${map.columnLabel}`, ...Array(columns).keys()],
-      [...Array(rows).keys()].map((r) => [r, ...Array.from(flat.subarray(r * columns, (r + 1) * columns))]));
+      [...Array(rows).keys()].map((r) => [r, ...Array.from(flat.subarray(r * columns, (r + 1) * columns), (v) => (map.categories.length ? valueText(map, v) : v))]));
   });
   return draw($("heads-plot"), () => {
     const chosen = chosenHead();
     const inside = chosen && chosen[0] < rows && chosen[1] < columns;
     const box = inside ? [{ type: "rect", x0: chosen[1] - 0.5, x1: chosen[1] + 0.5, y0: chosen[0] - 0.5, y1: chosen[0] + 0.5, line: { color: theme().select, width: 3 } }] : [];
-    const trace = heatTrace(map, (r, c, v) => `head ${r}.${c} (layer ${r}, head ${c})<br>${plotText(map.valueLabel)}: ${num(v)}<br>click to select`);
+    const trace = heatTrace(map, (r, c, v) => `head ${r}.${c} (layer ${r}, head ${c})<br>${plotText(map.valueLabel)}: ${plotText(valueText(map, v))}<br>click to select`);
     trace.xgap = trace.ygap = rows * columns <= 1200 ? 1 : 0;
     return [[trace], {
       height: Math.min(820, Math.max(260, 110 + rows * 15)), shapes: box,
@@ -95,12 +95,13 @@ function showHead() {
     const value = flat[layer * columns + head];
     const measured = flat.filter((v) => !Number.isNaN(v));
     const rank = 1 + measured.filter((v) => v > value).length;
-    const text = Number.isNaN(value) ? "not measured" : `${num(value)} · rank ${rank} of ${measured.length.toLocaleString("en")} heads`;
+    const text = Number.isNaN(value) ? "not measured" : map.categories.length ? valueText(map, value) : `${num(value)} · rank ${rank} of ${measured.length.toLocaleString("en")} heads`;
     return el("div", {}, el("dt", { textContent: shown(map.title) }), el("dd", { textContent: text }));
   });
   const here = rowsOfHead(layer, head);
-  const rows = el("p", {}, here.length ? `${plural(here.length, "row")} of the table ${here.length === 1 ? "is" : "are"} alive in layer ${layer}, marked there. ` : `No row of the table is alive in layer ${layer}.`);
-  if (here.length) rows.append(el("button", { type: "button", textContent: "Show only these", onclick: () => { setState({ filter: `layer:${layer}` }); go("table"); } }));
+  const [what, filter] = columnOf("head") ? ["about this head", `layer:${layer} head=${head}`] : [`alive in layer ${layer}`, `layer:${layer}`];
+  const rows = el("p", {}, here.length ? `${plural(here.length, "row")} of the table ${here.length === 1 ? "is" : "are"} ${what}, marked there. ` : `No row of the table is ${what}.`);
+  if (here.length) rows.append(el("button", { type: "button", textContent: "Show only these", onclick: () => { setState({ filter }); go("table"); } }));
   const found = patternsOf(layer, head);
   const pattern = found.find(([i]) => DATA.strips[i].prompt === chosenPrompt()) ?? found[0];
   const strip = el("p", {}, pattern ? "Its attention pattern is kept. " : "No full pattern of this head or layer is kept in this page.");

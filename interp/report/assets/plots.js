@@ -36,7 +36,11 @@ function redrawAll() {
   for (const [div, make] of DRAWN) draw(div, make);
 }
 
+// What a value of a map reads as: a number, or the name of its kind.
+const valueText = (map, v) => (map.categories.length && Number.isFinite(v) ? shown(map.categories[v]) : num(v));
+
 function scaleOf(map) {
+  if (map.categories.length) return map.steps;
   const diverging = map.scale.low < 0;
   if (!diverging) return DATA.colours.sequential;
   return DATA.colours.diverging.map(([at, colour]) => [at, at === 0.5 ? theme().middle : colour]);
@@ -60,7 +64,13 @@ function heatTrace(map, hover) {
     bar.tickvals = [0, 1, 2, 3, 4].map((i) => ends[0] + ((ends[1] - ends[0]) * i) / 4);
     bar.ticktext = bar.tickvals.map((v) => num(10 ** v, 2));
   }
-  return { type: "heatmap", z, text, hoverinfo: "text", zmin: ends[0], zmax: ends[1], colorscale: scaleOf(map), colorbar: bar, hoverongaps: false };
+  const kinds = {};
+  if (map.categories.length) {
+    Object.assign(bar, { tickvals: map.categories.map((_, i) => i), ticktext: map.categories.map((name, i) => plotText(map.letters[i] ? `${map.letters[i]}  ${name}` : name)), ticks: "" });
+    Object.assign(kinds, { hovertext: text, text: z.map((row) => row.map((v) => map.letters[v] ?? "")) });
+    if (rows * columns <= 1200) kinds.texttemplate = "%{text}";
+  }
+  return { type: "heatmap", z, text, hoverinfo: "text", zmin: ends[0], zmax: ends[1], colorscale: scaleOf(map), colorbar: bar, hoverongaps: false, ...kinds };
 }
 
 const KIND_SYMBOLS = ["triangle-down", "circle", "square", "diamond", "cross", "x"];

@@ -53,7 +53,8 @@ function term(text) {
   const layer = /^layer:(\d+)$/.exec(text);
   if (layer) return (i) => aliveIn(i, Number(layer[1]));
   const compare = /^([^=<>]+)([=<>])(.*)$/.exec(text);
-  const index = compare ? TABLE.columns.findIndex((c) => [c.name, c.label].some((n) => n.toLowerCase() === compare[1].toLowerCase())) : -1;
+  const called = (by) => TABLE.columns.findIndex((c) => c[by].toLowerCase() === compare[1].toLowerCase());
+  const index = !compare ? -1 : called("name") >= 0 ? called("name") : called("label");
   if (index >= 0) {
     const [, , sign, wanted] = compare;
     const column = TABLE.columns[index];

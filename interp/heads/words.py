@@ -1,0 +1,147 @@
+"""What the heads finder says: verdict, caveats, how it was checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from interp.finders.base import ModelFacts
+from interp.finders.sink_words import count
+from interp.findings import Findings
+from interp.heads.config import BY_IMPORTANCE, NAMES, TESTED, HeadsConfig
+from probes.base import Prompt
+
+METRIC = "next-token loss on the second copy, nats"
+WHY = "no head of this class, nothing checked, or too few other heads for a random set"
+NO_CONTROL = "The model has too few other heads for a random set to compare with."
+LISTED = 6
+
+
+def found(findings: Findings, facts: ModelFacts) -> str:
+    """How many heads of which class, and how retrieval and induction overlap."""
+    summary = findings.summary
+    total = summary["shape"][0] * summary["shape"][1]
+    parts = [
+        f"{count(len(summary['sets'][kind]), NAMES[kind])} ({listed(summary['sets'][kind])})"
+        for kind in BY_IMPORTANCE
+        if summary["sets"][kind]
+    ]
+    said = (
+        f"Of the {total} heads of {facts.name}: {joined(parts)}."
+        if parts
+        else (f"None of the {total} heads of {facts.name} reaches a threshold of any class.")
+    )
+    retrieval, induction = (set(map(tuple, summary["sets"][kind])) for kind in ("retrieval", TESTED))
+    if not summary["behind"]["retrieval"]:
+        return f"{said} Retrieval was not measured."
+    if retrieval:
+        both = sorted(retrieval & induction)
+        which = f" ({listed(both)})" if both else ""
+        said += f" {len(both)} of the {count(len(retrieval), 'retrieval head')} {be(both)} induction heads too{which}."
+        sinks = len(retrieval & set(map(tuple, summary["sets"]["sink"])))
+        said += (
+            f" {sinks} of them {be(range(sinks))} among the heads that only sink on the prompts as a whole."
+            if sinks
+            else ""
+        )
+    return said
+
+
+def be(things: Sequence[object]) -> str:
+    """``is`` of one thing, ``are`` of others."""
+    return "is" if len(things) == 1 else "are"
+
+
+def verdict(findings: Findings) -> str:
+    """The whole verdict, the check's figures included."""
+    checked, claims = findings.verification, findings.summary["claims"]
+    assert checked is not None
+    if checked.effect is None or checked.control is None:
+        return f"{findings.verdict} No check: {checked.how}" if checked.verdict == "not run" else findings.verdict
+    first, second = claims["loss.first"], claims["loss.second"]
+    return (
+        f"{findings.verdict} On fresh random sequences the loss falls from {first['mean']:.2f} nats on the first copy "
+        f"to {second['mean']:.2f} on the second; zeroing the induction heads raises it there by "
+        f"{nats(checked.effect, checked.effect_low, checked.effect_high)}, as many {others(findings)} by "
+        f"{nats(checked.control, checked.control_low, checked.control_high)}: {checked.verdict} (95 % bootstrap "
+        "intervals)."
+    )
+
+
+def others(findings: Findings) -> str:
+    """What the random heads are."""
+    same, elsewhere = control_layers(findings)
+    if not elsewhere:
+        return "random heads of the same layers"
+    return f"random heads ({same} of the same layers, {elsewhere} of the nearest others)"
+
+
+def control_layers(findings: Findings) -> tuple[int, int]:
+    """Of the tested class's random heads: how many stand in its layers, and how many elsewhere."""
+    from interp.ablation import choose
+
+    heads = [(int(layer), int(head)) for layer, head in findings.summary["sets"][TESTED]]
+    return choose.control_layers(heads, tuple(findings.summary["shape"]))
+
+
+def how(findings: Findings, config: HeadsConfig) -> str:
+    """What was intervened on, and what against."""
+    if not findings.summary["sets"][TESTED]:
+        return "There is no induction head to take out; the check rests on these."
+    draws = "1 draw" if config.controls == 1 else f"mean of {config.controls} draws"
+    return (
+        "On a fresh random sequence for each prompt, given twice, the output of all induction heads is zeroed; and "
+        f"apart, that of as many {others(findings)} ({draws}). Verified means that the change of the loss on the "
+        "second copy is above 0, and above that with the random heads, both by their whole intervals."
+    )
+
+
+def caveats(findings: Findings, prompts: Sequence[Prompt], config: HeadsConfig) -> list[str]:
+    """What a reader must know beside the verdict."""
+    told, said = findings.summary["prompts"], []
+    needles = [one for one in told if one["recall"] is not None]
+    kept = [one for one in needles if one["recall"] > config.min_recall]
+    if not needles:
+        said.append("No prompt holds a needle, so there is no retrieval score; --probe needle gives some.")
+    elif not kept:
+        said.append(
+            f"None of {count(len(needles), 'needle prompt')} was answered (recall above {config.min_recall:g}), so "
+            "there is no retrieval score."
+        )
+    else:
+        said.append(
+            f"Retrieval scores rest on the {len(kept)} of {count(len(needles), 'needle prompt')} that were answered "
+            f"({count(findings.summary['behind']['retrieval'], 'needle')})."
+        )
+    said.append(
+        "The scores of previous, duplicate, induction and copy are those on random tokens: a head that does the same "
+        "only where the text has meaning is not seen. Classes are cuts through a continuum; the scores are in the "
+        "table."
+    )
+    elsewhere = sum(one["anchor"] != 0 for one in told)
+    if elsewhere:
+        said.append(f"In {count(elsewhere, 'prompt')} the anchor is not the first position.")
+    if findings.table["copy"].isna().all():
+        said.append("What a head adds to the logits cannot be told in this model, so there is no copy score.")
+    judged = sum(one["checked"] for one in told)
+    if judged < len(told):
+        said.append(f"{judged} of {count(len(told), 'prompt')} were checked (setting checked; equal prompts once).")
+    cut = sum(prompt.truncated for prompt in prompts)
+    if cut:
+        said.append(f"{count(cut, 'prompt')} {'was' if cut == 1 else 'were'} truncated.")
+    return said
+
+
+def listed(heads: Sequence[Sequence[int]]) -> str:
+    """``9.1, 9.6``, cut where there are many."""
+    more = len(heads) - LISTED
+    return ", ".join(f"{layer}.{head}" for layer, head in heads[:LISTED]) + (f" and {more} more" if more > 0 else "")
+
+
+def joined(parts: Sequence[str]) -> str:
+    """``a, b and c``."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def nats(mean: float, low: float | None, high: float | None) -> str:
+    """``+0.012 nats (+0.004 to +0.021)``."""
+    return f"{mean:+.3f} nats ({low:+.3f} to {high:+.3f})"

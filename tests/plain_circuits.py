@@ -73,3 +73,76 @@ class Slow:
             return self.patched(name, head, slice(-1, None))(start)
 
         return self.run({**held, name: sender}) - self.before
+
+    def read(self, changes: dict[str, Any], name: str) -> Tensor:
+        """The value at `name` under `changes`, [pair, position, head, d_head] or as it is."""
+        kept: list[Tensor] = []
+        self.run(
+            {**changes, name: lambda value: kept.append(value.clone()) or value} if name not in changes else changes
+        )
+        return kept[0]
+
+    def receivers_z(self, layer: int, site: str, arrived: Tensor, heads: list[int], group: int, at: int) -> Any:
+        """A change of a layer's z: each of `heads` as it is when its group reads `arrived` at token `at`."""
+        name, z = f"blocks.{layer}.{Z}", {}
+        for head in heads:
+
+            def receive(value: Tensor, head: int = head) -> Tensor:
+                value[:, at, head // group] = arrived[:, at, head // group]
+                return value
+
+            z[head] = self.read({site: receive}, name)[:, :, head]
+
+        def change(value: Tensor) -> Tensor:
+            for head, own in z.items():
+                value[:, :, head] = own
+            return value
+
+        return change
+
+    def slope(self, layer: int, head: int | None, point: Tensor | None = None, step: float = 1e-2) -> Tensor:
+        """Slope [pair] of the logit difference on the way from the clean output to the corrupted one, by differences;
+        `point` = what enters the first block instead of the clean embeddings."""
+        name = f"blocks.{layer}.{MLP_OUT if head is None else Z}"
+        way = self.corrupt[name] - self.clean[name]
+        start = {} if point is None else {"blocks.0.hook_resid_pre": lambda value: point.clone()}
+
+        def moved(share: float) -> Tensor:
+            def change(value: Tensor) -> Tensor:
+                if head is None:
+                    return value + share * way
+                value[:, :, head] += share * way[:, :, head]
+                return value
+
+            return self.run({**start, name: change})
+
+        return (moved(step) - moved(-step)) / (2 * step)
+
+    def through(self, layer: int, head: int | None, receivers: Any, side: str, at: int, freeze_mlps: bool) -> Tensor:
+        """Effect of a sender at token `at` through `side` of the receivers (layer, head) at that token."""
+        name = f"blocks.{layer}.{MLP_OUT if head is None else Z}"
+        kinds = (Z, MLP_OUT) if freeze_mlps else (Z,)
+        names = [f"blocks.{one}.{kind}" for one in range(self.n_layers) for kind in kinds]
+        held = {one: (lambda value, one=one: self.clean[one].clone()) for one in names}
+
+        def sender(value: Tensor) -> Tensor:
+            start = self.clean[name].clone() if name in held else value
+            return self.patched(name, head, slice(at, at + 1))(start)
+
+        first = {**held, name: sender}
+        put: dict[str, Any] = {}
+        for one in sorted({where for where, _ in receivers if where > layer}):
+            site = f"blocks.{one}.attn.hook_{side}"
+            arrived = self.read(first, site)
+            heads = [h for where, h in receivers if where == one]
+            group = self.bridge.cfg.n_heads // arrived.shape[2]
+            if group > 1:  # each receiver's z under its group's changed key or value, then those z alone
+                put[f"blocks.{one}.{Z}"] = self.receivers_z(one, site, arrived, heads, group, at)
+                continue
+
+            def receive(value: Tensor, arrived: Tensor = arrived, heads: list[int] = heads) -> Tensor:
+                value[:, at, heads] = arrived[:, at, heads]
+                return value
+
+            put[site] = receive
+        return self.run(put) - self.before

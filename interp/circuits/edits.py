@@ -84,3 +84,43 @@ class PatchMLP:
         at = (self.in_rows.to(value.device)[:, None], self.where.to(value.device)[None, :])
         out[at] = self.other.to(value)[at]
         return out
+
+
+@dataclass(frozen=True)
+class PutInput:
+    """Heads of one layer read `value` [row, 1, head, d_head] as their query, key or value at token `at`."""
+
+    layer: int
+    side: str
+    heads: tuple[int, ...]
+    value: Tensor
+    at: int
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        return (f"blocks.{self.layer}.attn.hook_{self.side}",)
+
+    def apply(self, value: Tensor, site: str, layer: int | None) -> Tensor:
+        """The projections with those heads' own at that token."""
+        out, heads = value.clone(), list(self.heads)
+        out[:, self.at, heads] = self.value[:, 0, heads].to(value)
+        return out
+
+
+@dataclass(frozen=True)
+class PutZ:
+    """Heads of one layer put out `z`: head -> [row, position, d_head]."""
+
+    layer: int
+    z: Mapping[int, Tensor]
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        return (f"blocks.{self.layer}.attn.hook_z",)
+
+    def apply(self, value: Tensor, site: str, layer: int | None) -> Tensor:
+        """z with those heads' own."""
+        out = value.clone()
+        for head, own in self.z.items():
+            out[:, :, head] = own.to(value)
+        return out

@@ -75,13 +75,13 @@ def total_effects(model: Any, sides: Sides, *, positions: Sequence[int] | None =
         if not shares(context):
             context, start = None, 0
             where = torch.tensor(asked)
-    found = _Found(model, len(batch))
+    found = Found(model, len(batch))
     for layer in range(model.n_layers):
-        for heads, pairs in _chunks(sides, layer, max(1, rows // (length - start))):
+        for heads, pairs in chunks(sides, layer, max(1, rows // (length - start))):
             cut = slice(start, None)
             edits = [
                 SetStates(layer, sides.clean.resid[layer][pairs, cut]),
-                *_patches(sides, layer, heads, pairs, where, cut),
+                *patches(sides, layer, heads, pairs, where, cut),
             ]
             cache = None
             if context is not None:
@@ -100,10 +100,10 @@ def direct_effects(model: Any, sides: Sides, *, freeze_mlps: bool = False, rows:
         freeze_mlps: hold the MLPs, too; the change then reaches the logits through the residual stream alone.
         rows: tokens side by side.
     """
-    found, last = _Found(model, len(sides.batch)), slice(-1, None)
+    found, last = Found(model, len(sides.batch)), slice(-1, None)
     where = torch.zeros(1, dtype=torch.long)
     for layer in range(model.n_layers):
-        for heads, pairs in _chunks(sides, layer, rows):
+        for heads, pairs in chunks(sides, layer, rows):
             after = range(layer, model.n_layers)
             edits: list[Any] = [
                 SetStates(layer, sides.clean.resid[layer][pairs, last]),
@@ -112,14 +112,14 @@ def direct_effects(model: Any, sides: Sides, *, freeze_mlps: bool = False, rows:
             if freeze_mlps:
                 held = {at: sides.clean.mlp[at][pairs, last] for at in after if at in sides.clean.mlp}
                 edits.append(SetRows("hook_mlp_out", held))
-            edits += _patches(sides, layer, heads, pairs, where, last)
+            edits += patches(sides, layer, heads, pairs, where, last)
             with sides.metric.on(model), passed_over(model, layer), trace(model, edit=edits) as t:
                 out = t.run(sides.batch.clean[pairs, last], **skip_logits(model))
             found.put(layer, heads, pairs, sides.metric.of(out, pairs) - sides.clean.difference[pairs])
     return found.effects()
 
 
-def _patches(sides: Sides, layer: int, heads: Tensor, pairs: Tensor, where: Tensor, cut: slice) -> list[Any]:
+def patches(sides: Sides, layer: int, heads: Tensor, pairs: Tensor, where: Tensor, cut: slice) -> list[Any]:
     """The edits that bring in the corrupted run's outputs, row by row."""
     edits: list[Any] = []
     if (heads >= 0).any():
@@ -130,7 +130,7 @@ def _patches(sides: Sides, layer: int, heads: Tensor, pairs: Tensor, where: Tens
     return edits
 
 
-def _chunks(sides: Sides, layer: int, most: int) -> list[tuple[Tensor, Tensor]]:
+def chunks(sides: Sides, layer: int, most: int) -> list[tuple[Tensor, Tensor]]:
     """(sender, pair) of each row of a layer, at most `most` rows at a time."""
     senders = list(range(sides.clean.z[layer].shape[2])) if layer in sides.clean.z else []
     senders += [MLP] if layer in sides.clean.mlp else []
@@ -140,7 +140,7 @@ def _chunks(sides: Sides, layer: int, most: int) -> list[tuple[Tensor, Tensor]]:
     return list(zip(heads.split(most), pairs.split(most), strict=True)) if senders else []
 
 
-class _Found:
+class Found:
     """Effects as they come in."""
 
     def __init__(self, model: Any, n_pairs: int):

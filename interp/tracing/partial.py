@@ -91,12 +91,11 @@ def only_logits(model: Any, ids: Tensor) -> Iterator[None]:
     the model applies to its logits apply to these."""
     _, sites = unwrap(model)
     module = sites.binding("unembed.hook_out").module
-    weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
     own = module.forward
-    plain = type(module) is nn.Linear and isinstance(weight, Tensor) and weight.is_floating_point()
-    if plain and weight.device.type != "meta":
-        chosen = ids.to(weight.device)
-        rows, offset = weight.detach()[chosen], None if bias is None else bias.detach()[chosen]
+    if type(module) is nn.Linear and module.weight.is_floating_point() and module.weight.device.type != "meta":
+        chosen = ids.to(module.weight.device)
+        rows = module.weight.detach()[chosen]
+        offset = None if module.bias is None else module.bias.detach()[chosen]
 
         def forward(states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
             return nn.functional.linear(states, rows, offset)

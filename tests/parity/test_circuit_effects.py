@@ -9,8 +9,10 @@ import pytest
 import torch
 
 import interp
+from interp.circuits.attribution import attributions
 from interp.circuits.effects import Effects, direct_effects, total_effects
 from interp.circuits.pairs import Pair, batch_of
+from interp.circuits.paths import Receivers, path_effects
 from interp.circuits.states import Sides, sides_of
 from probes.base import Prompt
 from tests.contracts.conftest import fingerprint
@@ -83,3 +85,52 @@ def test_direct(case: tuple[Any, Sides, Slow], freeze_mlps: bool) -> None:
     _same(found, lambda layer, head: slow.direct(layer, head, freeze_mlps), model.n_layers, model.n_heads)
     small = direct_effects(model, sides, freeze_mlps=freeze_mlps, rows=4)
     np.testing.assert_allclose(small.heads, found.heads, atol=1e-5)
+
+
+@pytest.mark.parametrize("freeze_mlps", [False, True])
+def test_paths_to_queries(case: tuple[Any, Sides, Slow], freeze_mlps: bool) -> None:
+    model, sides, slow = case
+    heads, last = ((1, 0), (1, 2), (2, 3)), sides.batch.clean.shape[1] - 1
+    found = path_effects(model, sides, Receivers(heads, "q", last), freeze_mlps=freeze_mlps, rows=64)
+    assert np.isnan(found.heads[2]).all() and np.nanmax(np.abs(found.heads)) > 1e-5
+    for layer in (0, 1):
+        for head in (0, 3):
+            expected = slow.through(layer, head, heads, "q", last, freeze_mlps)
+            np.testing.assert_allclose(found.heads[layer, head], expected, **TOLERANCE)
+        np.testing.assert_allclose(
+            found.mlps[layer], slow.through(layer, None, heads, "q", last, freeze_mlps), **TOLERANCE
+        )
+
+
+@pytest.mark.parametrize("side", ["k", "v"])
+def test_paths_to_keys_and_values(case: tuple[Any, Sides, Slow], side: Any) -> None:
+    model, sides, slow = case
+    at, heads = 6, ((2, 1), (2, 3))
+    found = path_effects(model, sides, Receivers(heads, side, at))
+    for layer, head in ((0, 1), (1, 2), (1, None)):
+        value = found.mlps[layer] if head is None else found.heads[layer, head]
+        np.testing.assert_allclose(value, slow.through(layer, head, heads, side, at, False), **TOLERANCE)
+
+
+def test_receivers_that_cannot_be_told_apart_are_refused() -> None:
+    model = interp.load(tiny("llama"))
+    sides = _sides(model)
+    with pytest.raises(interp.errors.UsageError, match="one layer at a time"):
+        path_effects(model, sides, Receivers(((1, 0), (2, 0)), "k", 6))
+    with pytest.raises(interp.errors.UsageError, match=r"heads 0\.\.3"):
+        path_effects(model, sides, Receivers(((1, 7),), "q", 6))
+    with pytest.raises(interp.errors.UsageError, match="position 12"):
+        path_effects(model, sides, Receivers(((1, 0),), "q", 12))
+
+
+def test_attributions_are_slopes(case: tuple[Any, Sides, Slow]) -> None:
+    model, sides, slow = case
+    found = attributions(model, sides)
+    between = attributions(model, sides, points=2)
+    start = slow.bridge.run_with_cache(sides.batch.clean)[1]["blocks.0.hook_resid_pre"]
+    end = slow.bridge.run_with_cache(sides.batch.corrupt)[1]["blocks.0.hook_resid_pre"]
+    for layer, head in ((0, 1), (1, 2), (2, None)):
+        value, averaged = ((e.mlps[layer] if head is None else e.heads[layer, head]) for e in (found, between))
+        np.testing.assert_allclose(value, slow.slope(layer, head), atol=2e-3, rtol=2e-2)
+        halfway = slow.slope(layer, head, (start + end) / 2)
+        np.testing.assert_allclose(averaged, (slow.slope(layer, head) + halfway) / 2, atol=2e-3, rtol=2e-2)

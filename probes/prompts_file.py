@@ -7,6 +7,7 @@ prompt as `extra`. Blank lines, a byte-order mark and Windows line ends are fine
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +22,29 @@ def read_prompts(path: str | Path) -> list[tuple[str, str, dict[str, Any]]]:
     Raises:
         UsageError: the file cannot be read or holds no prompt, or a line is malformed; the message names file and line.
     """
-    path = Path(path)
     prompts = []
+    for where, default_name, record in read_records(path, _SHAPE):
+        text = take_string(record, "text", where, _SHAPE)
+        prompts.append((take_name(record, where, default_name), text, record))
+    return prompts
+
+
+def read_records(path: str | Path, shape: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """(where, default name, object) of every line of a JSONL file; `shape` says what was expected, for messages.
+
+    Raises:
+        UsageError: the file cannot be read or holds no object, or a line is none.
+    """
+    path = Path(path)
+    found = False
     for number, raw in enumerate(_read(path).split(b"\n"), start=1):
         where = f"{path}, line {number}"
         line = _decode(raw, where).strip()
         if line:
-            prompts.append(_parse(line, where, f"{path.name}:{number}"))
-    if not prompts:
-        raise UsageError(f"{path}: no prompts in this file; {_SHAPE}")
-    return prompts
+            found = True
+            yield where, f"{path.name}:{number}", _parse(line, where, shape)
+    if not found:
+        raise UsageError(f"{path}: no prompts in this file; {shape}")
 
 
 def read_text(path: str | Path) -> tuple[str, str]:
@@ -64,25 +78,46 @@ def _decode(raw: bytes, where: str) -> str:
         raise UsageError(f"{where}: not UTF-8 ({byte}); save the file as UTF-8") from error
 
 
-def _parse(line: str, where: str, default_name: str) -> tuple[str, str, dict[str, Any]]:
+def _parse(line: str, where: str, shape: str) -> dict[str, Any]:
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{where}: not valid JSON ({error}); {_SHAPE}") from error
+        raise UsageError(f"{where}: not valid JSON ({error}); {shape}") from error
+    return check_object(record, where, shape)
+
+
+def check_object(record: object, where: str, shape: str) -> dict[str, Any]:
+    """The record as it is; `UsageError` when it is no object."""
     if not isinstance(record, dict):
-        raise UsageError(f"{where}: a JSON {_json_type(record)} instead of an object; {_SHAPE}")
-    if "text" not in record:
-        found = ", ".join(repr(key) for key in record) or "no keys at all"
-        raise UsageError(f"{where}: no 'text' in this object (found {found}); {_SHAPE}")
-    text = _string(record.pop("text"), "text", where)
-    name = _string(record.pop("name"), "name", where) if record.get("name") is not None else default_name
-    record.pop("name", None)
-    return name, text, record
+        raise UsageError(f"{where}: a JSON {json_type(record)} instead of an object; {shape}")
+    return record
+
+
+def take_string(record: dict[str, Any], key: str, where: str, shape: str, default: str | None = None) -> str:
+    """Take the text under `key` out of a record. With a default it may be missing, null or blank.
+
+    Raises:
+        UsageError: it is missing, no text, blank, or not UTF-8.
+    """
+    value = record.pop(key, None) if default is not None else record.get(key, record)
+    if value is record:
+        found = ", ".join(repr(name) for name in record) or "no keys at all"
+        raise UsageError(f"{where}: no {key!r} in this object (found {found}); {shape}")
+    record.pop(key, None)
+    if default is not None and (value is None or (isinstance(value, str) and not value.strip())):
+        return value or default
+    return _string(value, key, where)
+
+
+def take_name(record: dict[str, Any], where: str, default: str) -> str:
+    """Take the ``name`` out of a record; the default when it has none."""
+    name = record.pop("name", None)
+    return default if name is None else _string(name, "name", where)
 
 
 def _string(value: object, key: str, where: str) -> str:
     if not isinstance(value, str):
-        raise UsageError(f"{where}: {key!r} is a JSON {_json_type(value)}; it must be a string")
+        raise UsageError(f"{where}: {key!r} is a JSON {json_type(value)}; it must be a string")
     if not value.strip():
         raise UsageError(f"{where}: {key!r} is blank; it needs at least one word")
     try:
@@ -94,6 +129,7 @@ def _string(value: object, key: str, where: str) -> str:
     return value
 
 
-def _json_type(value: object) -> str:
+def json_type(value: object) -> str:
+    """What JSON calls a value."""
     names = {dict: "object", list: "array", str: "string", bool: "boolean", int: "number", float: "number"}
     return names.get(type(value), "null")

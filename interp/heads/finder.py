@@ -1,8 +1,8 @@
 """Head classes: what every attention head does, by six scores.
 
-Previous-token, duplicate-token and induction heads and copying after Olsson et al. 2022, arXiv 2209.11895, and Wang et
-al. 2022, arXiv 2211.00593; sinks after Gu et al. 2024, arXiv 2410.10781; retrieval heads after Wu et al. 2024, arXiv
-2404.15574.
+Previous-token, induction and copying heads after Olsson et al. 2022, arXiv 2209.11895, duplicate-token heads after Wang
+et al. 2022, arXiv 2211.00593, sinks after Gu et al. 2024, arXiv 2410.10781, retrieval heads after Wu et al. 2024
+(arXiv 2404.15574).
 
 1. Measure. For every prompt, a random segment given twice, drawn from the prompt's own seed: each head's attention to
    the token before, to earlier copies of its own token and to what follows them, and whether it raises the logit of the

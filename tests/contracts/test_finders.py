@@ -32,6 +32,7 @@ LOOSE: dict[str, dict[str, Any]] = {
     "massive-activations": {"size": 0.0, "ratio": 4.0, "most": 3},
     "sink-neighbourhood": {"floor": 0.0, "multiple": 1.0, "norm": 0.0, "cosine": 0.2},
     "sink-rate": {"eps": 0.02},
+    "heads": {"length": 8, "induction": 0.11, "previous": 0.15, "duplicate": 0.14, "copy": 0.2, "sink": 0.15},
 }
 """Settings under which random weights give a finding, so that the later phases have something to work on."""
 

@@ -82,9 +82,9 @@ class Heatmap:
     kind: Literal["layer-position", "layer-head", "other"] = "other"
     prompt: int | None = None
     column_labels: tuple[str, ...] | None = None
-    row_labels: tuple[str, ...] | None = None
     diverging: bool = False
     categories: tuple[str, ...] = ()
+    row_labels: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,9 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
+NOTES = "notes_for_the_reader"
+"""Where `Prompt.extra` keeps the notes of its probe."""
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -26,6 +29,12 @@ class Prompt:
     tokens: tuple[str, ...]
     truncated: bool = False
     extra: dict[str, Any] = field(default_factory=dict, hash=False, compare=False)
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the results must be told of this prompt: sentences without a full stop, from `extra`."""
+        notes = self.extra.get(NOTES)
+        return list(notes) if isinstance(notes, list) else []
 
     @property
     def hash(self) -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from interp.errors import UsageError
 from probes import needle_file, needle_forms, needle_grid
-from probes.base import Prompt
+from probes.base import NOTES, Prompt
 from probes.needle_grid import Place
 from probes.needle_material import Haystack, Needle, Straw, grow, needles
 from probes.needle_prompt import Asked, build, located, requires_offsets
@@ -87,13 +87,14 @@ class NeedleProbe:
         places = needle_grid.grid(lengths, self.depths, needles(), self.needles, seed)
         found = self._chosen(model, forms, frames, min(most, max(needle_forms.LENGTH, lengths[0])), seed)
         form = found["chosen"]
+        extra = {"needle_forms": found, **({NOTES: [found["why"]]} if found["why"] == needle_forms.UNTRIED else {})}
         haystacks: dict[int, Haystack] = {}
         made = []
         for place in needle_grid.balanced(places, limit):
             if place.length not in haystacks:
                 haystacks[place.length] = grow(requires_offsets(model), place.length, seed, place.length)
             haystack = haystacks[place.length]
-            made.append(self._fitted(model, place, haystack, form, frames[form], {"needle_forms": found}))
+            made.append(self._fitted(model, place, haystack, form, frames[form], extra))
         return made
 
     def read(self, path: str | Path) -> list[needle_file.Record]:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from interp.errors import UsageError
+from interp.retrieval.task import KEY
+from probes.base import NOTES
 from probes.needle_prompt import Asked
 from probes.prompts_file import check_object, json_type, read_records, take_name, take_string
 
@@ -73,8 +75,8 @@ def record(given: dict[str, Any], where: str, default_name: str, max_new_tokens:
     if isinstance(most, bool) or not isinstance(most, int) or most < 1:
         told = most if isinstance(most, int | float) and not isinstance(most, bool) else f"a JSON {json_type(most)}"
         raise UsageError(f"{where}: 'max_new_tokens' is {told}; it must be a whole number of 1 or more, such as 50")
-    if "needle" in left:
-        raise UsageError(f"{where}: 'needle' is a key that the task itself is kept under; call it something else")
+    for key in {KEY, NOTES} & set(left):
+        raise UsageError(f"{where}: {key!r} is what interp keeps facts of its own under; call yours something else")
     at = context.find(answer)
     if at < 0:
         near = re.search(re.escape(answer.strip()), context, re.IGNORECASE)
@@ -82,7 +84,8 @@ def record(given: dict[str, Any], where: str, default_name: str, max_new_tokens:
         raise UsageError(f"{where}: 'answer' ({answer[:60]!r}) is no part of 'context'; {hint}")
     times = context.count(answer)
     if times > 1:
-        left["answer_places"] = f"the answer stands in the context {times} times; the first place is the one scored"
+        said = f"its answer stands in the context {times} times, and copying is scored on the first place alone"
+        left[NOTES] = [said]
     place = (at, at + len(answer))
     return Record(where, Asked(name, name, context, place, place, question, prefix, most, "own"), left)
 

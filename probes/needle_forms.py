@@ -22,6 +22,8 @@ LENGTH = 200
 RECALL = 0.5
 """ROUGE-1 recall above which an answer counts as brought back (Wu et al. 2024, arXiv 2404.15574, section 2)."""
 
+UNTRIED = "no form of the question was tried, for the model's weights are not here"
+
 _CHOSEN: WeakKeyDictionary[Any, dict[Hashable, dict[str, Any]]] = WeakKeyDictionary()
 
 
@@ -40,7 +42,7 @@ def chosen(
         return {"chosen": forms[0], "why": "asked for", "tried": []}
     weight = model.hf.get_input_embeddings().weight
     if weight.device.type == "meta" and not hasattr(model.hf.get_input_embeddings(), "_hf_hook"):
-        return {"chosen": forms[0], "why": "not tried: the model's weights are not here", "tried": []}
+        return {"chosen": forms[0], "why": UNTRIED, "tried": []}
     known = _CHOSEN.setdefault(model.hf, {})
     if settings not in known:
         known[settings] = _try(model, forms, make)

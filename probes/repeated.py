@@ -31,6 +31,10 @@ class Repeated:
     help: str
     copies: int | None = None
 
+    def __post_init__(self) -> None:
+        if self.copies is not None and self.copies < 1:
+            raise ValueError(f"copies={self.copies}: expected 1 or more, or none")
+
     def prompts(
         self, model: Model, *, limit: int | None = None, max_length: int | None = None, seed: int = 0
     ) -> list[Prompt]:

@@ -40,7 +40,8 @@ def ls(
         print_rows([{name: value for name, value in row.items() if name != "settings"} for row in rows], widest=72)
         for row in rows:
             for name, told in row.get("settings", {}).items():
-                typer.echo(f"{row['finder']} --set {name}: {told}")
+                owner = f"{row['finder']} --set" if "finder" in row else f"{row['probe']} --probe-set"
+                typer.echo(f"{owner} {name}: {told}")
     else:
         typer.echo(f"no {what.value}", err=True)
 
@@ -66,8 +67,10 @@ def _models() -> list[dict[str, Any]]:
 
 def _probes() -> list[dict[str, Any]]:
     from interp.registry import PROBES
+    from interp.runs.settings import describe_probe
 
-    return [{"probe": name, "help": PROBES.get(name).help} for name in PROBES.names()]
+    probes = {name: PROBES.get(name) for name in PROBES.names()}
+    return [{"probe": name, "help": one.help, "settings": describe_probe(one)} for name, one in probes.items()]
 
 
 def _finders() -> list[dict[str, Any]]:

@@ -61,6 +61,12 @@ Probe = Annotated[
     str | None,
     typer.Option("--probe", help="Prompts of a registered probe (interp ls probes).", autocompletion=_probes),
 ]
+ProbeSet = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--probe-set", metavar="KEY=VALUE", help="A setting of the probe; may be repeated (interp ls probes)."
+    ),
+]
 ModelName = Annotated[
     str,
     typer.Option(
@@ -93,10 +99,24 @@ MoreFiles = Annotated[
     list[Path] | None, typer.Argument(metavar="FILE", help="More files after --text-file FILE.", show_default=False)
 ]
 Prompts = Annotated[
-    Path | None, typer.Option(metavar="FILE.jsonl", help="One JSON object a line, with text and optionally name.")
+    Path | None,
+    typer.Option(
+        metavar="FILE.jsonl",
+        help="One JSON object a line: text and optionally name; for finders on needles: context, answer, question.",
+    ),
 ]
-MaxLength = Annotated[int, typer.Option(help="Cut prompts to so many tokens.", envvar="INTERP_MAX_LENGTH")]
-Limit = Annotated[int | None, typer.Option(help="Only the first so many prompts.", envvar="INTERP_LIMIT")]
+MaxLength = Annotated[
+    int | None,
+    typer.Option(
+        help="Cut prompts to so many tokens; default: the finder's, for most 512.",
+        envvar="INTERP_MAX_LENGTH",
+        show_default=False,
+    ),
+]
+Limit = Annotated[
+    int | None,
+    typer.Option(help="Only so many prompts: the first, or a balanced part of needle's grid.", envvar="INTERP_LIMIT"),
+]
 Generate = Annotated[
     int | None,
     typer.Option(
@@ -156,8 +176,13 @@ def files_given(first: list[Path] | None, more: list[Path] | None) -> list[Path]
     return [*first, *(more or [])] if first else None
 
 
-def settings_given(pairs: list[str] | None) -> dict[str, str]:
-    """``--set KEY=VALUE ...`` as a dict."""
+def settings_given(pairs: list[str] | None, option: str = "--set") -> dict[str, str]:
+    """``--set KEY=VALUE ...`` as a dict; ``--probe-set`` alike."""
     from interp.runs.settings import parse_pairs
 
-    return parse_pairs(pairs or [])
+    return parse_pairs(pairs or [], option)
+
+
+def probe_set_given(pairs: list[str] | None) -> dict[str, str] | None:
+    """``--probe-set KEY=VALUE ...`` as a dict; None when it is not given."""
+    return settings_given(pairs, "--probe-set") if pairs else None

@@ -8,6 +8,12 @@ A finder whose question to the model belongs to no single prompt (what one MLP m
 them) has a method ``examine(model, findings, config) -> Unit`` as well. It runs between 3 and 4, its unit is stored
 like the others, and `conclude` gets it as a fourth argument, ``examined``.
 
+What else a finder may have:
+
+- ``probe``, ``max_length``: where its prompts come from when none are given, and how long they are at the most.
+- ``needs(prompt)``: raises `UsageError` for a prompt that it can make nothing of; asked of all before any is measured.
+- ``passes``, ``decodes``: forward passes over a prompt and tokens decoded after it, over all phases, for ``--dry-run``.
+
 One that remembers something of the model from one prompt to the next (KV caches) has ``release(model)``, which frees it
 and is called when a run ends, however it ends.
 """

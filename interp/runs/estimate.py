@@ -30,6 +30,7 @@ class Estimate:
         device, dtype: where and in which precision.
         prompts: (name, tokens) of each, with the longest continuation.
         generate: tokens of that continuation; None = none is asked for.
+        decodes: tokens that the finder decodes a prompt, at the most; None = it decodes none.
         parameters: number of parameters.
         weights_bytes, activation_bytes, block_bytes: the parts of `peak_bytes`.
         seconds: forward passes and continuations alone, without loading.
@@ -45,6 +46,7 @@ class Estimate:
     position0: str
     prompts: tuple[tuple[str, int], ...]
     generate: int | None
+    decodes: int | None
     parameters: int
     weights_bytes: int
     activation_bytes: int
@@ -110,9 +112,12 @@ def estimate(model: Any, *, out: str | os.PathLike[str] | None = None, **request
     weights = parameters * dtype.itemsize
     speed = _speed(device, dtype)
     seconds = passes * sum(_operations(sketched, parameters, length) for length in lengths) / (speed * EFFICIENCY)
-    if own:  # one pass over each prompt, then all weights are read once a token
-        asked = sum(_operations(sketched, parameters, length - own) for length in lengths)
-        seconds += asked / (speed * EFFICIENCY) + len(lengths) * own * weights / (_reading(device, dtype) * EFFICIENCY)
+    decodes = getattr(planned.finder, "decodes", None)
+    if own:  # one pass over each prompt before the scan
+        seconds += sum(_operations(sketched, parameters, length - own) for length in lengths) / (speed * EFFICIENCY)
+    if own or decodes:  # all weights are read once a token
+        read = len(lengths) * (own + (decodes or 0)) * weights
+        seconds += read / (_reading(device, dtype) * EFFICIENCY)
     return Estimate(
         model=sketched.name,
         finder=planned.finder.name,
@@ -122,6 +127,7 @@ def estimate(model: Any, *, out: str | os.PathLike[str] | None = None, **request
         position0=sketched.position0,
         prompts=tuple((prompt.name, length) for prompt, length in zip(prompts, lengths, strict=True)),
         generate=planned.generate,
+        decodes=decodes,
         parameters=parameters,
         weights_bytes=weights,
         activation_bytes=_activations(sketched, max(lengths), dtype.itemsize),
@@ -131,6 +137,8 @@ def estimate(model: Any, *, out: str | os.PathLike[str] | None = None, **request
             f"memory from shapes, for the longest prompt; time from {passes:g} forward passes a prompt at "
             f"{EFFICIENCY:.0%} of the speed of a short matrix product on this device ({speed / 1e9:,.0f} GFLOP/s)"
             + (" and from reading all weights once a generated token" if own else "")
+            + (f" and from reading all weights for {decodes:,} decoded tokens a prompt" if decodes else "")
+            + "".join(sorted({f"; {note}" for prompt in prompts for note in prompt.notes}))
         ),
         out=None if out is None else str(Path(out)),
     )

@@ -33,6 +33,7 @@ _ARGUMENTS = (
     "text_files",
     "prompts",
     "probe",
+    "probe_set",
     "max_length",
     "limit",
     "generate",
@@ -66,8 +67,15 @@ class Plan:
     load_options: dict[str, Any]
 
     def prompts(self, model: Any) -> tuple[Prompt, ...]:
-        """Prompts for a loaded model, no longer than it can take, their continuation included."""
+        """Prompts for a loaded model, no longer than it can take, their continuation included.
+
+        Raises:
+            UsageError: one is too long or too short, or is none that the finder can use (`interp.finders.base`).
+        """
         prompts = self.source.prompts(model, self.limit, self.length_for(model), self.seed)
+        if needs := getattr(self.finder, "needs", None):
+            for prompt in prompts:
+                needs(prompt)
         if self.generate is not None:
             from interp.runs.generate import require_room
 
@@ -86,7 +94,8 @@ def plan(
     text_files: Any = None,
     prompts: Any = None,
     probe: str | None = None,
-    max_length: int = MAX_LENGTH,
+    probe_set: Mapping[str, Any] | None = None,
+    max_length: int | None = None,
     limit: int | None = None,
     generate: int | None = None,
     config: Any = None,
@@ -101,7 +110,7 @@ def plan(
     """
     if limit is not None and limit < 1:
         raise UsageError(f"--limit {limit}: at least 1 prompt is needed")
-    if max_length < MIN_LENGTH:
+    if max_length is not None and max_length < MIN_LENGTH:
         raise UsageError(f"--max-length {max_length}: at least {MIN_LENGTH} tokens are needed")
     if generate is not None and generate < 1:
         raise UsageError(f"--generate {generate}: at least 1 token is needed; leave it out for none")
@@ -117,7 +126,8 @@ def plan(
         "text_files": _told(text_files),
         "prompts": _told(prompts),
         "probe": probe,
-        "max_length": None if max_length == MAX_LENGTH else max_length,
+        "probe_set": None if probe_set is None else dict(probe_set) or None,
+        "max_length": max_length,
         "limit": limit,
         "generate": generate,
         "seed": seed or None,
@@ -130,9 +140,16 @@ def plan(
     return Plan(
         finder=finder,
         config=made,
-        source=sources.choose(texts, text_files, prompts, probe),
+        source=sources.choose(
+            texts,
+            text_files,
+            prompts,
+            probe,
+            default=getattr(finder, "probe", sources.DEFAULT_PROBE),
+            probe_set=probe_set,
+        ),
         limit=limit,
-        max_length=max_length,
+        max_length=getattr(finder, "max_length", MAX_LENGTH) if max_length is None else max_length,
         seed=seed,
         generate=generate,
         given={name: value for name, value in given.items() if value is not None},

@@ -17,7 +17,7 @@ from interp.runs.archive import save_findings
 from interp.runs.generate import caveats, continued, responses, sheet
 from interp.runs.lock import locked
 from interp.runs.places import runs_dir
-from interp.runs.plan import MAX_LENGTH, Plan, plan
+from interp.runs.plan import Plan, plan
 from interp.runs.result import ScanResult, prompt_record
 from interp.runs.run import Request, Tally, claim, execute
 from interp.runs.settings import as_dict
@@ -34,7 +34,8 @@ def scan(
     text_files: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
     prompts: str | os.PathLike[str] | Sequence[Prompt] | None = None,
     probe: str | None = None,
-    max_length: int = MAX_LENGTH,
+    probe_set: Mapping[str, Any] | None = None,
+    max_length: int | None = None,
     limit: int | None = None,
     generate: int | None = None,
     out: str | os.PathLike[str] | None = None,
@@ -54,9 +55,11 @@ def scan(
         model: anything `interp.load` takes.
         find: name of a registered finder.
         texts, text_files, prompts, probe: at most one of them. Texts as a string, a list, (name, text) pairs or a dict;
-            text files; a JSONL file or ready `Prompt` objects; a registered probe. None of them: the shipped texts.
-        max_length: prompts are cut to this many tokens (and said to be).
-        limit: only the first so many prompts.
+            text files; a JSONL file or ready `Prompt` objects; a registered probe. None of them: the finder's probe,
+            for most the shipped texts. The finder's probe also reads the file, where it has a form of its own.
+        probe_set: settings of the probe to change, for example ``{"lengths": (512, 1024)}`` of needle.
+        max_length: prompts are cut to this many tokens (and said to be); default: the finder's, for most 512.
+        limit: only so many prompts: the first, or those that a probe picks (needle: a balanced part of its grid).
         generate: let the model continue each prompt by at most so many tokens (greedily; `max_length` goes for the
             prompt before that), and scan prompt and response.
         out: run folder. Default ``<finder>-<model>-<key>`` in the folder that the variable INTERP_RUNS names, else in
@@ -80,6 +83,7 @@ def scan(
         text_files=text_files,
         prompts=prompts,
         probe=probe,
+        probe_set=probe_set,
         max_length=max_length,
         limit=limit,
         generate=generate,
@@ -134,6 +138,7 @@ def new_record(planned: Plan, request: Request, checked: Any, started: str, comm
     effect = {
         **{name: plain(value) for name, value in planned.given.items() if name != "set"},
         "max_length": planned.length_for(model),
+        **({"probe_set": plain(planned.source.settings)} if planned.source.settings else {}),
         "seed": planned.seed,
         "source": planned.source.told,
         "set": as_dict(request.config),
@@ -244,6 +249,8 @@ def _add_caveats(findings: Findings, request: Request, attention_path: str) -> N
     twins = len(prompts) - len({provenance.prompt_key(prompt) for prompt in prompts})
     if twins:
         findings.caveats.append(f"{twins} prompts repeat another one token for token and count again.")
+    notes = {note: prompt.name for prompt in reversed(prompts) for note in prompt.notes}
+    findings.caveats += [f"Prompt {name}: {note}." for note, name in reversed(notes.items())]
     if responses(prompts):
         findings.caveats += caveats(prompts, request.model.chat)
         findings.sheets.append(sheet(prompts))

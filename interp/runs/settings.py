@@ -1,4 +1,4 @@
-"""``--set key=value`` against a finder's frozen config dataclass, and the same from Python values.
+"""``--set key=value`` against a finder's frozen config dataclass, ``--probe-set`` against a probe; the same in Python.
 
 What was given and what is in effect stay apart: `make_config` returns the config in effect, the caller keeps the given.
 """
@@ -17,22 +17,23 @@ from interp.registry import unknown
 
 _TRUE = {"true", "yes", "on", "1"}
 _FALSE = {"false", "no", "off", "0"}
+_NO_SETTINGS = {"name", "help"}
 
 
 class _BadValue(Exception):
     """A value that does not fit a type; the caller knows the key."""
 
 
-def parse_pairs(pairs: Sequence[str]) -> dict[str, str]:
+def parse_pairs(pairs: Sequence[str], option: str = "--set") -> dict[str, str]:
     """``["k=v", ...]`` as a dict; `UsageError` for a pair without ``=`` or a key given twice with different values."""
     given: dict[str, str] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         key = key.strip()
         if not equals or not key:
-            raise UsageError(f"--set {pair!r}: expected key=value")
+            raise UsageError(f"{option} {pair!r}: expected key=value")
         if given.get(key, value) != value:
-            raise UsageError(f"--set {key}: given twice, as {given[key]!r} and as {value!r}")
+            raise UsageError(f"{option} {key}: given twice, as {given[key]!r} and as {value!r}")
         given[key] = value
     return given
 
@@ -53,22 +54,54 @@ def make_config(config_type: type, given: Mapping[str, Any], finder: str) -> Any
     Raises:
         UsageError: an unknown key (with the nearest and all valid keys and types) or a value its type refuses.
     """
-    keys = describe(config_type)
-    hints = typing.get_type_hints(config_type)
-    values: dict[str, Any] = {}
-    for key, value in given.items():
-        if key not in keys:
-            listed = "; ".join(f"{name}: {text}" for name, text in keys.items()) or "none"
-            near = unknown(f"setting of finder {finder}", key, list(keys)).partition(" Known:")[0]
-            raise UsageError(f"{near} Valid keys: {listed}.")
-        try:
-            values[key] = _convert(hints[key], value)
-        except _BadValue as error:
-            raise UsageError(f"--set {key}={value}: {error} ({key}: {keys[key]})") from None
+    values = _values(config_type, given, describe(config_type), f"finder {finder}", "--set")
     try:
         return config_type(**values)
     except ValueError as error:
         raise UsageError(f"settings of finder {finder}: {error}") from error
+
+
+def describe_probe(probe: Any) -> dict[str, str]:
+    """Every setting of a probe with its type and value, as `describe` gives them; none for what is no dataclass.
+
+    Its name and help are no settings, nor is a field that holds no plain values.
+    """
+    if not dataclasses.is_dataclass(probe):
+        return {}
+    hints = typing.get_type_hints(type(probe))
+    names = [field.name for field in dataclasses.fields(probe) if field.name not in _NO_SETTINGS]
+    return {name: f"{_type_text(hints[name])} = {getattr(probe, name)!r}" for name in names if _is_plain(hints[name])}
+
+
+def set_probe(probe: Any, given: Mapping[str, Any], name: str) -> Any:
+    """The probe with settings of its own changed, parsed and checked as `make_config` does; itself when none is given.
+
+    Raises:
+        UsageError: an unknown key or a value that its type or the probe refuses.
+    """
+    if not given:
+        return probe
+    values = _values(type(probe), given, describe_probe(probe), f"probe {name}", "--probe-set")
+    try:
+        return dataclasses.replace(probe, **values)
+    except ValueError as error:
+        raise UsageError(f"settings of probe {name}: {error}") from error
+
+
+def _values(owner: type, given: Mapping[str, Any], keys: Mapping[str, str], told: str, option: str) -> dict[str, Any]:
+    """What was given, as its types want it; `keys` are those that may be given, described."""
+    hints = typing.get_type_hints(owner) if keys else {}
+    values: dict[str, Any] = {}
+    for key, value in given.items():
+        if key not in keys:
+            listed = "; ".join(f"{name}: {text}" for name, text in keys.items()) or "none"
+            near = unknown(f"setting of {told}", key, list(keys)).partition(" Known:")[0]
+            raise UsageError(f"{near} Valid keys: {listed}.")
+        try:
+            values[key] = _convert(hints[key], value)
+        except _BadValue as error:
+            raise UsageError(f"{option} {key}={value}: {error} ({key}: {keys[key]})") from None
+    return values
 
 
 def check_finite(config: Any, finder: str) -> None:
@@ -100,6 +133,14 @@ def _type_text(hint: Any) -> str:
     if hint is type(None):
         return "none"
     return getattr(hint, "__name__", str(hint))
+
+
+def _is_plain(hint: Any) -> bool:
+    """Whether a value of this type can be given as text."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (Union, types.UnionType, tuple):
+        return all(arg is Ellipsis or _is_plain(arg) for arg in args)
+    return origin is Literal or hint in (bool, int, float, str, type(None))
 
 
 def _convert(hint: Any, value: Any) -> Any:

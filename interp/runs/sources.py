@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from interp.errors import UsageError
 from interp.registry import PROBES
 from interp.runs.run import distinct_names
+from interp.runs.settings import describe_probe, set_probe
 from probes.base import Prompt
 
 DEFAULT_PROBE = "text"
@@ -26,10 +27,12 @@ class Source:
     Attributes:
         told: one phrase for people, e.g. ``2 text files``.
         encode: (model, limit, max_length, seed) -> prompts.
+        settings: those of the probe that makes them, all that can be set, as they are in effect.
     """
 
     told: str
     encode: Encode
+    settings: dict[str, Any] = field(default_factory=dict)
 
     def prompts(self, model: Any, limit: int | None, max_length: int | None, seed: int) -> tuple[Prompt, ...]:
         """Prompts for one model, under distinct names; `UsageError` when there is none or one is too short to scan."""
@@ -49,23 +52,37 @@ def choose(
     text_files: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
     prompts: str | os.PathLike[str] | Sequence[Prompt] | None = None,
     probe: str | None = None,
+    *,
+    default: str = DEFAULT_PROBE,
+    probe_set: Mapping[str, Any] | None = None,
 ) -> Source:
-    """The one source that was given, read and checked; the probe ``text`` when none was.
+    """The one source that was given, read and checked; the probe `default` when none was.
+
+    A prompts file is read by that probe where it has a way of its own to (`read`, `from_records`).
+
+    Args:
+        probe_set: settings of the probe to change.
 
     Raises:
-        UsageError: two sources at once, an unknown probe, or a text or file that cannot be used.
+        UsageError: two sources at once, an unknown probe or setting, or a text or file that cannot be used.
     """
     given = {"--text": texts, "--text-file": text_files, "--prompts": prompts, "--probe": probe}
     named = [option for option, value in given.items() if value is not None]
     if len(named) > 1:
         raise UsageError(f"{' and '.join(named)} given together; choose one source of prompts")
+    file = Path(prompts) if isinstance(prompts, str | os.PathLike) else None
+    reader = default if file is not None and callable(getattr(PROBES.get(default), "read", None)) else None
+    if probe_set and (named or ["--probe"]) != ["--probe"] and reader is None:
+        raise UsageError(f"--probe-set goes with a probe, and {named[0]} is none; leave one of them out")
     if texts is not None:
         return _of_texts(_named(texts), "--text")
     if text_files is not None:
         return _of_files(text_files)
+    if file is not None and reader is not None:
+        return _of_records(file, reader, probe_set or {})
     if prompts is not None:
         return _of_prompts(prompts)
-    return _of_probe(probe or DEFAULT_PROBE)
+    return _of_probe(probe or default, probe_set or {})
 
 
 def _named(texts: Any) -> list[tuple[str, str]]:
@@ -130,10 +147,25 @@ def _of_prompts(prompts: Any) -> Source:
     return Source(f"{len(ready)} prompts", encode)
 
 
-def _of_probe(name: str) -> Source:
-    probe = PROBES.get(name)
+def _of_records(path: Path, name: str, settings: Mapping[str, Any]) -> Source:
+    """A file in the form that a probe reads itself."""
+    probe = set_probe(PROBES.get(name), settings, name)
+    records = probe.read(path)
+
+    def encode(model: Any, limit: int | None, max_length: int | None, seed: int) -> Sequence[Prompt]:
+        return probe.from_records(model, records, limit=limit, max_length=max_length)
+
+    return Source(f"{len(records)} {name} prompts (--prompts {path})", encode, _settings(probe))
+
+
+def _settings(probe: Any) -> dict[str, Any]:
+    return {name: getattr(probe, name) for name in describe_probe(probe)}
+
+
+def _of_probe(name: str, settings: Mapping[str, Any]) -> Source:
+    probe = set_probe(PROBES.get(name), settings, name)
 
     def encode(model: Any, limit: int | None, max_length: int | None, seed: int) -> Sequence[Prompt]:
         return probe.prompts(model, limit=limit, max_length=max_length, seed=seed)
 
-    return Source(f"probe {name}", encode)
+    return Source(f"probe {name}", encode, _settings(probe))

@@ -20,7 +20,7 @@ from interp.registry import PAPERS
 from interp.runs import progress as reporting
 from interp.runs import provenance
 from interp.runs.lock import locked
-from interp.runs.plan import MAX_LENGTH, plan
+from interp.runs.plan import plan
 from interp.runs.result import ScanResult
 from interp.runs.run import Request, Tally, claim, distinct_names
 from interp.runs.scan import default_folder, load_checked, new_record, run_in, scan, written_on
@@ -68,7 +68,8 @@ def reproduce(
     text_files: Any = None,
     prompts: str | os.PathLike[str] | Sequence[Prompt] | None = None,
     probe: str | None = None,
-    max_length: int = MAX_LENGTH,
+    probe_set: Mapping[str, Any] | None = None,
+    max_length: int | None = None,
     limit: int | None = None,
     out: str | os.PathLike[str] | None = None,
     seed: int = 0,
@@ -80,9 +81,10 @@ def reproduce(
     """Put a paper's claims to the test on a model.
 
     Args:
-        paper: name of a registered paper (``wong2025``, ``gu2024``).
+        paper: name of a registered paper (``wong2025``, ``gu2024``, ``wu2024``).
         model: anything `interp.load` takes.
-        texts, text_files, prompts, probe: as for `interp.scan`. None of them: the paper's probes.
+        texts, text_files, prompts, probe, probe_set: as for `interp.scan` with the paper's first finder. No source of
+            prompts: the paper's probes.
         max_length, limit, seed, fresh, progress, command: as for `interp.scan`; `limit` counts the prompts of all.
         out: folder; default ``reproduce-<paper>-<model>-<key>``. The paper's runs lie in folders inside it.
         options: ``generate``, and keywords of `interp.load`.
@@ -96,8 +98,8 @@ def reproduce(
     chosen: Paper = PAPERS.get(paper)
     given = {"texts": texts, "text_files": text_files, "prompts": prompts, "probe": probe}
     sources = [given] if any(one is not None for one in given.values()) else [{"probe": name} for name in chosen.probes]
-    common = {"max_length": max_length, "limit": limit, "seed": seed, **options}
-    plans = [plan("sinks", **source, **common) for source in sources]
+    common = {"probe_set": probe_set, "max_length": max_length, "limit": limit, "seed": seed, **options}
+    plans = [plan(chosen.runs[0].finder, **source, **common) for source in sources]
     if out is not None:
         RunFolder(out).prepare()
     started = provenance.now()
@@ -124,7 +126,8 @@ def reproduce(
                         one.finder,
                         prompts=ready,
                         max_length=max(len(prompt) for prompt in ready),
-                        config={**one.settings, **_kept(one.name, len(ready))},
+                        config=dict(one.settings),
+                        keep_arrays=len(ready) if one.keep_arrays else None,
                         seed=seed,
                         out=folder.path / one.name,
                         fresh=fresh,
@@ -136,11 +139,6 @@ def reproduce(
                 return judged(chosen, loaded, ready, findings, folder.path)
 
             return run_in(request, folder, told, record, work, tally)
-
-
-def _kept(run: str, prompts: int) -> dict[str, Any]:
-    """The run ``sinks`` keeps the arrays of all prompts: claims are judged by them."""
-    return {"keep_arrays": prompts} if run == "sinks" else {}
 
 
 def _together(groups: Sequence[Sequence[Prompt]], limit: int | None) -> tuple[Prompt, ...]:

@@ -157,7 +157,7 @@ paper = Paper(
     "wong2025",
     rules.published()["citation"],
     (
-        Run("sinks", "sinks", {}),
+        Run("sinks", "sinks", {}, keep_arrays=True),
         Run("released", "sinks", {"rule": "wong2025", "formation": False}),
         Run("sink-formation", "sink-formation", {}),
         Run("sink-norm-law", "sink-norm-law", {"kinds": ("secondary",)}),

@@ -22,6 +22,7 @@ from interp.runs.settings import as_dict, describe, make_config
 from interp.runs.store import RunFolder, canonical, plain
 from probes.base import Prompt
 from tests.contracts.conftest import fingerprint
+from tests.needles import needle_prompts, shortest
 
 LOOSE: dict[str, dict[str, Any]] = {
     "ablation": {"how": "zero", "heads": ("0.1", "1.0")},
@@ -33,10 +34,26 @@ LOOSE: dict[str, dict[str, Any]] = {
     "sink-neighbourhood": {"floor": 0.0, "multiple": 1.0, "norm": 0.0, "cosine": 0.2},
     "sink-rate": {"eps": 0.02},
     "heads": {"length": 8, "induction": 0.11, "previous": 0.15, "duplicate": 0.14, "copy": 0.2, "sink": 0.15},
+    "retrieval-heads": {"threshold": 0.005, "ks": (0, 1, 2), "draws": 2, "random_tokens": 8, "closed_book": 0},
 }
 """Settings under which random weights give a finding, so that the later phases have something to work on."""
 
 TEXT = "the cat sat on the mat and the dog ran to it. a red dog and a blue cat sat in it, and it was red. "
+
+
+def text_prompts(model: interp.Model) -> tuple[Prompt, ...]:
+    texts = {"first": TEXT, "second": "it was " + TEXT, "cut": TEXT * 3}
+    return tuple(model.encode(text, name=name, max_length=90) for name, text in texts.items())
+
+
+def two_tokens(model: interp.Model) -> Prompt:
+    return Prompt("short", "", (1, 5), model.decode_tokens((1, 5)))
+
+
+PROMPTS = {"retrieval-heads": needle_prompts}
+"""(model) -> prompts, the last of them cut, for a finder that cannot do with plain text."""
+SHORTEST = {"retrieval-heads": shortest}
+"""(model) -> the shortest prompt such a finder takes."""
 
 
 @pytest.fixture(params=FINDERS.names())
@@ -52,9 +69,8 @@ def config(finder: Any) -> Any:
 
 
 @pytest.fixture
-def prompts(model: interp.Model) -> tuple[Prompt, ...]:
-    texts = {"first": TEXT, "second": "it was " + TEXT, "cut": TEXT * 3}
-    return tuple(model.encode(text, name=name, max_length=90) for name, text in texts.items())
+def prompts(finder: Any, model: interp.Model) -> tuple[Prompt, ...]:
+    return PROMPTS.get(finder.name, text_prompts)(model)
 
 
 def _units(finder: Any, model: interp.Model, prompts: tuple[Prompt, ...], config: Any) -> list[Unit]:
@@ -198,8 +214,8 @@ def test_a_scan_of_it_can_be_opened_again(
 
 
 def test_the_shortest_prompt_is_no_accident(finder: Any, model: interp.Model) -> None:
-    """Two tokens, default settings: findings or none, but no crash and a sentence."""
+    """Two tokens where the finder takes any prompt, default settings: findings or none, but no crash and a sentence."""
     config = finder.config_type()
-    prompt = Prompt("short", "", (1, 5), model.decode_tokens((1, 5)))
+    prompt = SHORTEST.get(finder.name, two_tokens)(model)
     findings = _find(finder, model, (prompt,), config)
     assert _conclude(finder, model, (prompt,), findings, config).verdict.strip()

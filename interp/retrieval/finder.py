@@ -33,6 +33,7 @@ from interp.retrieval.config import RetrievalConfig
 from interp.retrieval.instances import Instances
 from interp.retrieval.split import split
 from interp.retrieval.table import COLUMNS, label, ranked, scores, sparsity, table
+from interp.retrieval.task import task_of
 from probes.base import Prompt
 
 
@@ -42,7 +43,8 @@ class RetrievalHeads:
 
     probe = "needle"
     max_length = 2048
-    passes = 8.0  # forward passes a prompt, for --dry-run: its own, the decoded tokens, and the masked answers
+    needs = staticmethod(task_of)
+    passes, decodes = 2.5, 150  # for --dry-run: the prompt read twice, half of them also answered under every mask
 
     def measure(self, model: Any, prompt: Prompt, config: RetrievalConfig) -> Unit:
         """1. One answer, and what every head looked at.
@@ -70,7 +72,7 @@ class RetrievalHeads:
             "sparsity": sparsity(found, config),
             "retrieval": [label(head) for head in retrieval],
             "published": None if known is None else published.compared(known, found),
-            "forms": pictures.forms_of(instances),
+            "forms": words.forms_of(instances),
             "choosing": sorted(choosing),
             "judging": sorted(judging),
             "prompts": told_of(instances, judging),

@@ -39,21 +39,21 @@ RECALL_COLUMNS = (
 )
 INSTANCE_COLUMNS = (
     Column("prompt", "string", "prompt", "Name of the prompt."),
+    Column("recall", "float64", "recall", "ROUGE-1 recall of the answer; 0 to 1."),
+    Column("kept", "string", "kept", "Whether it counts for the scores (recall above min_recall)."),
+    Column("answer", "string", "answer", "What the model wrote."),
+    Column("wanted", "string", "wanted", "The answer in the needle."),
+    Column("exact", "string", "exact", "Whether the whole answer came back word for word."),
     Column("needle", "string", "needle", "The needle: its instances count as one when intervals are taken."),
-    Column("tokens", "Int64", "tokens", "Length of the prompt."),
-    Column("depth", "float64", "depth", "Share of the context's tokens before the needle."),
-    Column("form", "string", "form", "How it is asked."),
     Column(
         "part",
         "string",
         "part",
         "choosing: its scores choose the heads that are masked; judging: masking is tested on it.",
     ),
-    Column("kept", "string", "kept", "Whether it counts for the scores (recall above min_recall)."),
-    Column("recall", "float64", "recall", "ROUGE-1 recall of the answer; 0 to 1."),
-    Column("exact", "string", "exact", "Whether the whole answer came back word for word."),
-    Column("wanted", "string", "wanted", "The answer in the needle."),
-    Column("answer", "string", "answer", "What the model wrote."),
+    Column("form", "string", "form", "How it is asked."),
+    Column("tokens", "Int64", "tokens", "Length of the prompt."),
+    Column("depth", "float64", "depth", "Share of the context's tokens before the needle."),
 )
 
 
@@ -102,10 +102,10 @@ def recall_map(instances: Instances) -> Heatmap:
     names = {length: length_name(task, length) for task, length in zip(instances.tasks, lengths, strict=True)}
     return Heatmap(
         "recall",
-        "Recall by length and depth",
+        "How much of the answer comes back, by length and depth of the needle",
         values,
-        "length",
-        "depth",
+        "length, tokens",
+        "depth (share of the text before the needle)",
         "ROUGE-1 recall",
         row_labels=tuple(names[length] for length in rows),
         column_labels=tuple(f"{depth:.2g}" for depth in columns),
@@ -191,7 +191,7 @@ def activity_chart(found: Scores, config: RetrievalConfig) -> Chart:
         "activity",
         "Always active or only sometimes",
         "head",
-        "share of the kept instances in which it copies",
+        "share of kept instances",
         (
             Series(
                 "retrieval heads",
@@ -212,13 +212,6 @@ def activity_chart(found: Scores, config: RetrievalConfig) -> Chart:
 def sheets(instances: Instances, judging: frozenset[str]) -> list[Sheet]:
     """Recall by form, length and depth; and every instance with its answer."""
     return [recall_sheet(instances), instance_sheet(instances, judging)]
-
-
-def forms_of(instances: Instances) -> list[dict[str, Any]]:
-    """How often each form that was tried brought the answer back, as the probe noted it; the first prompt's are all
-    prompts'."""
-    tried = instances.tasks[0].prompt.extra.get("needle_forms", {}).get("tried", [])
-    return [dict(one) for one in tried]
 
 
 def recall_sheet(instances: Instances) -> Sheet:
@@ -254,16 +247,16 @@ def instance_sheet(instances: Instances, judging: frozenset[str]) -> Sheet:
     rows = [
         (
             task.prompt.name,
+            float(recall),
+            "yes" if kept else "no",
+            str(unit.facts["text"]),
+            task.answer,
+            "yes" if exact else "no",
             task.needle,
+            "judging" if task.needle in judging else "choosing",
+            task.form,
             len(task.prompt),
             float(task.depth_achieved),
-            task.form,
-            "judging" if task.needle in judging else "choosing",
-            "yes" if kept else "no",
-            float(recall),
-            "yes" if exact else "no",
-            task.answer,
-            str(unit.facts["text"]),
         )
         for task, unit, kept, recall, exact in zip(
             instances.tasks, instances.units, instances.kept, instances.recall, instances.exact, strict=True

@@ -11,6 +11,7 @@ from interp.finders.sink_words import LONGEST_NAME, count
 from interp.findings import Findings
 from interp.retrieval.config import RetrievalConfig
 from interp.retrieval.instances import Instances
+from interp.retrieval.stability import ALWAYS
 from interp.retrieval.table import Scores, label
 from interp.text import printable
 from interp.verify import MIN_PROMPTS
@@ -62,30 +63,36 @@ def behind(findings: Findings) -> str:
     claims, summary = findings.summary["claims"], findings.summary
     counts, kept = summary["sparsity"], summary["kept"]
     said = [
-        f"{kept} of {count(summary['total'], 'instance')} counted (recall above "
-        f"{summary['settings']['min_recall']:g}; mean recall {ends(claims['recall'])} over {count(claims['recall']['n'], 'needle')}).",
-        f"{counts['zero']} heads ({counts['zero'] / counts['heads']:.0%}) never copied.",
+        f"Of {count(summary['total'], 'instance')} {kept} counted (recall above "
+        f"{summary['settings']['min_recall']:g}); mean recall {ends(claims['recall'])} over "
+        f"{count(claims['recall']['n'], 'needle')}.",
+        f"No token was ever copied by {count(counts['zero'], 'head')} ({percent(counts['zero'] / counts['heads'])}).",
     ]
     if claims["split_half"]["mean"] is not None:
         shared = claims["top_overlap"]["mean"]
-        top = "" if shared is None else f", and these share {shared:.0%} of their best heads"
+        top = "" if shared is None else f", and they share {percent(shared)} of their best heads"
         said.append(
             f"Between random halves of the needles the scores' rank correlation is "
             f"{claims['split_half']['mean']:.2f}{top}."
         )
     if claims["always_active"]["mean"] is not None:
         said.append(
-            f"Of the retrieval heads {claims['always_active']['mean']:.0%} copy in more than 90 % of the instances, "
-            f"{claims['sometimes_active']['mean']:.0%} in at most half of them."
+            f"Of the retrieval heads {percent(claims['always_active']['mean'])} copy in more than {percent(ALWAYS)} of "
+            f"the counted instances, {percent(claims['sometimes_active']['mean'])} in at most half of them."
         )
     known = summary["published"]
     if known is not None:
         rho = "not defined" if known["rank_correlation"] is None else f"{known['rank_correlation']:.2f}"
         said.append(
-            f"Of the {known['top']} best published heads of this model {known['overlap']:.0%} are among the "
+            f"Of the {known['top']} best published heads of this model {percent(known['overlap'])} are among the "
             f"{known['top']} best here; rank correlation over the {known['listed']} listed ones: {rho}."
         )
     return " ".join(said)
+
+
+def percent(share: float) -> str:
+    """``93 %``."""
+    return f"{100 * share:.0f} %"
 
 
 def ends(claim: dict[str, Any]) -> str:
@@ -93,6 +100,22 @@ def ends(claim: dict[str, Any]) -> str:
     if claim["low"] is None:
         return f"{claim['mean']:.2f}"
     return f"{claim['mean']:.2f} ({claim['low']:.2f} to {claim['high']:.2f})"
+
+
+def asked(instances: Instances) -> str:
+    """In which form the model is asked, and what each form brought back when they were tried."""
+    forms = sorted({task.form for task in instances.tasks})
+    said = f"Asked with {', and with '.join(FORMS.get(form, form) for form in forms)}"
+    tried = [
+        f"{one['form']} brought {one['brought_back']} of {count(one['of'], 'answer')} back"
+        for one in forms_of(instances)
+    ]
+    return f"{said}; on short trial texts the form {', '.join(tried)}." if tried else f"{said}."
+
+
+def forms_of(instances: Instances) -> list[dict[str, Any]]:
+    """How often each form that was tried brought the answer back, as the probe noted it on every prompt."""
+    return list(instances.tasks[0].prompt.extra.get("needle_forms", {}).get("tried", []))
 
 
 def caveats(
@@ -115,8 +138,7 @@ def caveats(
     never = [name for i, name in enumerate(instances.needles) if not instances.kept[instances.which == i].any()]
     if found.kept and never:
         said.append(f"No instance counted of {count(len(never), 'needle')}: {', '.join(never[:8])}.")
-    forms = sorted({task.form for task in instances.tasks})
-    said.append(f"Asked with {', and with '.join(FORMS.get(form, form) for form in forms)}.")
+    said.append(asked(instances))
     said.append(
         f"Heads to be masked are chosen on {count(len(choosing), 'needle')} and judged on "
         f"{count(len(judging), 'other')}; the table's scores are over all kept instances."

@@ -79,7 +79,7 @@ def plant(arch: str, copying: Copying, seed: int = 0) -> PreTrainedModel:
                 if head[0] == number:
                     _plant_head(block, home, copying, head, sinks)
         final = home.final(model)
-        final.weight.fill_(0.0 if arch == "gemma3" else 1.0)
+        final.weight.fill_(1.0 - block.offset)
         if getattr(final, "bias", None) is not None:
             final.bias.zero_()
     return model
@@ -117,10 +117,10 @@ def _embed(model: PreTrainedModel, home: Home, copying: Copying, rng: torch.Gene
     rows[SPECIAL.index("<s>"), FIRST] = _pair(1)
     rows[:, PAD] = (NORM**2 - rows.square().sum(-1, keepdim=True)).clamp_min(0).sqrt() * _pair(1)
     rows[SPECIAL.index("</s>"), BIAS] *= ENDING
-    table, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
-    assert isinstance(table, Tensor) and isinstance(head, Tensor)
-    table.copy_(rows / home.family.embedding_scale)
-    head.copy_(table)
+    for module in (model.get_input_embeddings(), model.get_output_embeddings()):  # one and the same where they are tied
+        weight = getattr(module, "weight", None)
+        assert isinstance(weight, Tensor)
+        weight.copy_(rows / home.family.embedding_scale)
     if home.family.positions is not None:
         learned = home.family.positions(model)
         learned.zero_()

@@ -77,7 +77,14 @@ _DECODER = {
 }
 _SLIDING = {"sliding_window": 16, "layer_types": list(MIXED)}
 _FULL = tuple(layer for layer, kind in enumerate(MIXED) if kind == "full_attention")
-_GPT2 = {"vocab_size": VOCABULARY, "n_embd": WIDTH, "n_layer": LAYERS, "n_head": HEADS, "n_positions": POSITIONS}
+_GPT2 = {
+    "vocab_size": VOCABULARY,
+    "n_embd": WIDTH,
+    "n_layer": LAYERS,
+    "n_head": HEADS,
+    "n_inner": 64,
+    "n_positions": POSITIONS,
+}
 _GEMMA = {
     **_DECODER,
     **_SLIDING,

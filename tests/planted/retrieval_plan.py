@@ -49,7 +49,7 @@ LOUD = 60.0
 """What the retrieval head writes; in units of an embedding's `OUT`."""
 
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>", "\n", ".", ":", "?", "/", "N", "A", "Question", "Answer")
-NEEDLES, LONGEST, FILLERS = 16, 8, 32
+NEEDLES, LONGEST, FILLERS = 12, 8, 100
 WORDS = NEEDLES * LONGEST + FILLERS
 VOCABULARY = len(SPECIAL) + WORDS
 

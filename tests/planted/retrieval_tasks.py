@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
+from interp.models.load import load
+from interp.models.model import Model
 from interp.retrieval.task import Task
 from probes.base import Prompt
-from tests.planted.retrieval_plan import SPECIAL, WORDS, Copying
+from tests.planted.retrieval import plant
+from tests.planted.retrieval_families import HOMES
+from tests.planted.retrieval_plan import SPECIAL, WORDS, Copying, Kind, random_copying
 
 
+@cache
 def tokenizer() -> PreTrainedTokenizerFast:
     """Words `w0`, `w1`, ... and what a question is asked with; spaces only part them, and `<s>` goes first."""
     from tokenizers import Regex, Tokenizer
@@ -95,3 +101,9 @@ def task(copying: Copying, number: int, seed: int = 0, length: int | None = None
         max_new_tokens=int(line["max_new_tokens"]),
     )
     return replace(made, prompt=replace(made.prompt, extra=made.as_extra()))
+
+
+def ready(arch: str, kind: Kind, seed: int) -> tuple[Model, Copying]:
+    """A planted model, loaded, with what is planted in it."""
+    copying = random_copying(kind, seed, HOMES[arch].full)
+    return load(plant(arch, copying, seed), tokenizer=tokenizer(), check=False), copying

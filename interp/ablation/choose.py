@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -130,12 +130,15 @@ def chosen(trials: Sequence[Trial], config: AblationConfig) -> list[int]:
     return sorted(best[: config.select])
 
 
-def random_heads(found: Sequence[Head], shape: tuple[int, int], seed: Sequence[int]) -> list[Head] | None:
+def random_heads(
+    found: Sequence[Head], shape: tuple[int, int], seed: Sequence[int], exclude: Iterable[Head] = ()
+) -> list[Head] | None:
     """As many heads that were not found, from the same layers (where a layer has too few left, from the nearest ones);
-    None when the model has not enough."""
+    None when the model has not enough. Those in `exclude` are not drawn either."""
     n_layers, n_heads = shape
-    taken, drawn = set(found), []
-    if len(taken) * 2 > n_layers * n_heads:
+    wanted, drawn = set(found), []
+    taken = wanted | set(exclude)
+    if len(wanted) + len(taken) > n_layers * n_heads:
         return None
     rng = np.random.default_rng(list(seed))
 
@@ -146,7 +149,7 @@ def random_heads(found: Sequence[Head], shape: tuple[int, int], seed: Sequence[i
             taken.add(drawn[-1])
         return bool(free)
 
-    without = [layer for layer in sorted(layer for layer, _ in taken) if not draw(layer)]
+    without = [layer for layer in sorted(layer for layer, _ in wanted) if not draw(layer)]
     for layer in without:
         nearest = sorted(range(n_layers), key=lambda other: (abs(other - layer), other))
         next(at for at in nearest if draw(at))

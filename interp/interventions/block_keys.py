@@ -10,25 +10,28 @@ import torch
 from torch import Tensor
 
 from interp.interventions.ablate import as_pairs
-from interp.interventions.rows import as_keys, heads_in, key_set, layers_of, with_heads
+from interp.interventions.rows import NO_MASS, as_keys, heads_in, key_set, layers_of, with_heads
 from interp.tracing.blocks import RowBlock
 
-NO_MASS = 1e-9
-"""A row with no more than this elsewhere has nowhere to put what it loses."""
 
-
-def without_keys(rows: Tensor, inside: Tensor, behind: Tensor) -> Tensor:
+def without_keys(block: RowBlock, rows: Tensor, inside: Tensor, last: Tensor) -> Tensor:
     """Rows [batch, head, row, key] of the queries behind the keys, without them; the rest is scaled up to a row's sum.
 
+    Where there is no rest, a query's own key gets the sum. Queries that do not stand behind all of the keys are left as
+    they are: what the keys' own tokens read of each other is not the reading that is blocked.
+
     Args:
+        block: where the rows stand.
+        rows: those of any heads of the block.
         inside: bool [batch or 1, key], the keys that are taken away.
-        behind: bool [batch or 1, row], the queries that stand after all of them. The others are left as they are: what
-            the keys' own tokens read of each other is not the reading that is blocked.
+        last: int [batch or 1], position of the last of them.
     """
     left = rows.masked_fill(inside[:, None, None, :], 0.0)
-    rest = left.sum(-1, keepdim=True)
-    scaled = left * (rows.sum(-1, keepdim=True) / rest.clamp_min(NO_MASS))
-    return torch.where(behind[:, None, :, None] & (rest > NO_MASS), scaled, rows)
+    total, rest = rows.sum(-1, keepdim=True), left.sum(-1, keepdim=True)
+    own = total * (block.query_positions[:, None] == block.key_positions[None])
+    scaled = torch.where(rest >= NO_MASS, left * (total / rest.clamp_min(NO_MASS)), own)
+    behind = block.query_positions[None] > last[:, None]
+    return torch.where(behind[:, None, :, None], scaled, rows)
 
 
 def last_key(keys: Any) -> Tensor:
@@ -44,7 +47,7 @@ def last_key(keys: Any) -> Tensor:
 class BlockKeys:
     """Take away the attention of (layer, head) pairs to chosen keys, in every query behind the last of these.
 
-    What is left of a row is scaled up to its former sum; a row with nothing elsewhere is left as it was.
+    What is left of a row is scaled up to its former sum; where nothing is left, the query's own key gets it.
 
     Attributes:
         heads: the pairs.
@@ -53,7 +56,7 @@ class BlockKeys:
 
     heads: tuple[tuple[int, int], ...]
     keys: Any
-    full_rows: ClassVar[bool] = False  # it never puts mass on a key that had none
+    full_rows: ClassVar[bool] = False  # a query always sees its own key
 
     def __init__(self, heads: Iterable[tuple[int, int]], keys: Any):
         object.__setattr__(self, "heads", as_pairs(heads))
@@ -68,5 +71,5 @@ class BlockKeys:
         """The rows without the keys."""
         chosen = heads_in(block, self.heads)
         inside = key_set(self.keys, block, "BlockKeys(keys=...)")
-        behind = block.query_positions[None] > last_key(self.keys).to(block.rows.device)[:, None]
-        return with_heads(block.rows, chosen, without_keys(block.rows[:, chosen], inside, behind))
+        last = last_key(self.keys).to(block.rows.device)
+        return with_heads(block.rows, chosen, without_keys(block, block.rows[:, chosen], inside, last))

@@ -2,25 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from interp.ablation.config import Head
 from interp.errors import NumbersError
 from interp.retrieval.cache import CHUNK, feed, prefixes, shares, widened
 from interp.retrieval.config import RetrievalConfig
 from interp.retrieval.decode import Ends
-from interp.retrieval.masks import Head, Mask, edits
+from interp.retrieval.masks import Mask, edits
 from interp.retrieval.task import Task
 from interp.tracing.calls import skip_logits
 from interp.tracing.passes import cache_of
-from interp.tracing.tracer import trace
+from interp.tracing.tracer import Trace, trace
+
+Traced = Callable[[Mask], AbstractContextManager[Trace]]
+"""Opens a trace of the arms that are left, under their masks."""
+
+
+class Watch(Protocol):
+    """Something that looks on while a mask is applied; see `interp.retrieval.proof`."""
+
+    def stats(self) -> list[Any]:
+        """Statistics for a trace."""
+        ...
+
+    def attach(self, model: Any, stack: ExitStack) -> None:
+        """Hooks of its own, inside a trace."""
+        ...
 
 
 def answers(
-    model: Any, task: Task, mask: Mask, config: RetrievalConfig, means: Mapping[Head, Tensor] | None = None
+    model: Any,
+    task: Task,
+    mask: Mask,
+    config: RetrievalConfig,
+    means: Mapping[Head, Tensor] | None = None,
+    watch: Watch | None = None,
 ) -> list[tuple[int, ...]]:
     """The ids each arm generates greedily (the one that ended its answer is the last).
 
@@ -30,18 +52,33 @@ def answers(
     Raises:
         NumbersError: an arm's logits are not finite.
     """
-    ids = task.prompt.ids
-    context = None
+
+    def traced(rows: Mask) -> AbstractContextManager[Trace]:
+        return under(model, edits(model, config.how, rows, means, keys_of(task)), watch)
+
+    def untraced(rows: Mask) -> AbstractContextManager[Trace]:
+        return under(model, [], None)
+
+    ids, context = task.prompt.ids, None
     if config.when == "decode":
         context = prefixes(model).read(ids[: task.tail], config.share_prefix)
         if task.tail < len(ids) - 1:
             context, _ = feed(model, ids[task.tail : -1], context)
     out: list[tuple[int, ...]] = []
     for part in mask.split(config.at_once):
-        changes = edits(model, config.how, part, means, keys_of(task))
-        cache = read_masked(model, ids[:-1], changes, len(part)) if context is None else widened(context, len(part))
-        out += decoded(model, task, part, cache, config, means)
+        cache = read_masked(model, ids[:-1], part, traced) if context is None else widened(context, len(part))
+        out += decoded(model, task, part, cache, config, untraced if config.when == "prefill" else traced)
     return out
+
+
+@contextmanager
+def under(model: Any, changes: list[Any], watch: Watch | None) -> Iterator[Trace]:
+    """A trace with edits, and whoever looks on."""
+    with ExitStack() as stack:
+        t = stack.enter_context(trace(model, edit=changes, stats=[] if watch is None else watch.stats()))
+        if watch is not None:
+            watch.attach(model, stack)
+        yield t
 
 
 def keys_of(task: Task) -> tuple[int, int] | None:
@@ -50,22 +87,17 @@ def keys_of(task: Task) -> tuple[int, int] | None:
     return (start, stop) if start < stop else None
 
 
-def read_masked(model: Any, ids: tuple[int, ...], changes: list[Any], batch: int) -> Any:
-    """A cache of the same tokens in `batch` sequences, read under the edits, in the chunks in which prompts are read."""
-    cache, rows = None, torch.tensor(ids, device=model.device).expand(batch, -1)
-    with trace(model, edit=changes) as t:
+def read_masked(model: Any, ids: tuple[int, ...], mask: Mask, traced: Traced) -> Any:
+    """A cache of the same tokens in every arm, read under its mask, in the chunks in which prompts are read."""
+    cache, rows = None, torch.tensor(ids, device=model.device).expand(len(mask), -1)
+    with traced(mask) as t:
         for start in range(0, len(ids), CHUNK):
             cache = cache_of(t.run(rows[:, start : start + CHUNK], cache=cache, use_cache=True, **skip_logits(model)))
     return cache
 
 
 def decoded(
-    model: Any,
-    task: Task,
-    mask: Mask,
-    cache: Any,
-    config: RetrievalConfig,
-    means: Mapping[Head, Tensor] | None = None,
+    model: Any, task: Task, mask: Mask, cache: Any, config: RetrievalConfig, traced: Traced
 ) -> list[tuple[int, ...]]:
     """Greedy answers of a batch behind the same tokens; arms that are done leave it once half of them are."""
     ends = Ends(model, config, task)
@@ -74,8 +106,7 @@ def decoded(
     fed = torch.full((len(mask), 1), task.prompt.ids[-1], device=model.device)
     done: set[int] = set()
     while len(done) < len(mask):
-        changes = edits(model, config.how, mask[alive], means, keys_of(task)) if config.when != "prefill" else []
-        with trace(model, edit=changes) as t:
+        with traced(mask[alive]) as t:
             while len(done) < len(mask):
                 out = t.run(fed, cache=cache, **skip_logits(model))
                 cache, fed = cache_of(out), next_ids(out.logits[:, -1], task, len(generated[alive[0]]))

@@ -14,13 +14,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from interp.ablation.config import Head
 from interp.errors import UsageError
 from interp.interventions.block_keys import without_keys
 from interp.interventions.uniform_heads import query_site
 from interp.retrieval.config import How
 from interp.tracing.blocks import RowBlock
 
-Head = tuple[int, int]
 Mask = Bool[Tensor, "arm layer head"]
 
 
@@ -34,7 +34,9 @@ def mask_of(arms: Sequence[Iterable[Head]], shape: tuple[int, int]) -> Mask:
     for arm, pairs in enumerate(arms):
         for layer, head in pairs:
             if not (0 <= layer < shape[0] and 0 <= head < shape[1]):
-                raise UsageError(f"no head {layer}.{head}: the model has layers 0..{shape[0] - 1}, heads 0..{shape[1] - 1}")
+                raise UsageError(
+                    f"no head {layer}.{head}: the model has layers 0..{shape[0] - 1}, heads 0..{shape[1] - 1}"
+                )
             mask[arm, layer, head] = True
     return mask
 
@@ -88,9 +90,7 @@ class HideKeys:
         """The rows without the keys, in the heads each arm masks."""
         places, (start, stop) = block.key_positions, self.keys
         inside = ((places >= start) & (places < stop))[None]
-        if not bool(inside.any()):
-            return block.rows
-        hidden = without_keys(block.rows, inside, (block.query_positions >= stop)[None])
+        hidden = without_keys(block, block.rows, inside, torch.tensor([stop - 1], device=places.device))
         return torch.where(self.mask[:, block.layer].to(block.rows.device)[:, :, None, None], hidden, block.rows)
 
 

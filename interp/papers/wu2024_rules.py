@@ -12,6 +12,7 @@ from typing import Any
 
 from interp.papers.claims import Evidence, Outcome, beyond, by_interval, missing
 from interp.retrieval.published import reference
+from interp.retrieval.sets import judged
 from interp.retrieval.stability import TOP
 
 Judge = Callable[[Evidence], Outcome]
@@ -131,9 +132,10 @@ def masked(evidence: Evidence) -> dict[int, dict[str, Mapping[str, Any]]]:
 
 
 def judged_k(evidence: Evidence) -> int | None:
-    """The largest K that masks retrieval heads only: chosen by how many there are, not by what masking does."""
+    """The K that claims are judged by (`interp.retrieval.sets.judged`): chosen by how many retrieval heads there are,
+    not by what masking does."""
     heads = figure(evidence, "retrieval_heads").get("mean") or 0
-    return max((k for k, told in masked(evidence).items() if k <= heads and len(told) == 3), default=None)
+    return judged(evidence.findings[RUN].summary.get("masks") or {}, int(heads))
 
 
 def curve(evidence: Evidence) -> str:
@@ -146,7 +148,7 @@ def curve(evidence: Evidence) -> str:
     return f"recall by K, best heads / random heads: {', '.join(parts)}"
 
 
-NO_K = "no number of heads was masked that retrieval heads alone make up"
+NO_K = "no head was masked: there is no retrieval head, or no needle to choose them by"
 
 
 def breaks(evidence: Evidence) -> Outcome:
@@ -154,9 +156,10 @@ def breaks(evidence: Evidence) -> Outcome:
     k = judged_k(evidence)
     if k is None:
         return missing(NO_K)
-    told = masked(evidence)[k]
-    outcome = on(evidence, told["difference"], f"recall lost beyond random heads' at K = {k}", below=0.0)
-    alone = told["retrieval"].get("high")
+    outcome = on(evidence, f"mask.difference.{k}", f"recall lost beyond random heads' at K = {k}", below=0.0)
+    if outcome.value is None:
+        return outcome
+    alone = figure(evidence, f"mask.retrieval.{k}").get("high")
     if outcome.verdict == "holds" and (alone is None or alone >= 0):
         outcome = replace(outcome, verdict="does not hold", why="masking the retrieval heads alone costs no recall")
     return replace(outcome, measured=f"{outcome.measured}; {curve(evidence)}")
@@ -167,7 +170,7 @@ def harmless(evidence: Evidence) -> Outcome:
     k = judged_k(evidence)
     if k is None:
         return missing(NO_K)
-    return on(evidence, masked(evidence)[k]["random"], f"change of recall at K = {k}", above=-HARMLESS)
+    return on(evidence, f"mask.random.{k}", f"change of recall at K = {k}", above=-HARMLESS)
 
 
 def extraction(evidence: Evidence) -> Outcome:

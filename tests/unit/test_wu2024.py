@@ -15,6 +15,7 @@ from interp.papers.wu2024_rules import RUN, published
 from interp.registry import PAPERS
 
 LLAMA = "yaofu/llama-2-7b-80k"
+KS = (0, 5, 10, 20)
 
 
 def figure(mean: float, width: float = 0.02, n: int = 9, **more: Any) -> dict[str, Any]:
@@ -31,9 +32,9 @@ GOOD: dict[str, Any] = {
     "top_overlap": figure(0.85),
     "always_active": figure(0.3),
     "sometimes_active": figure(0.4),
-    **{f"mask.retrieval.{k}": figure(-0.05 * k) for k in (0, 5, 10, 20)},
-    **{f"mask.random.{k}": figure(-0.001 * k) for k in (0, 5, 10, 20)},
-    **{f"mask.difference.{k}": figure(-0.049 * k) for k in (0, 5, 10, 20)},
+    **{f"mask.retrieval.{k}": figure(-0.05 * k) for k in KS},
+    **{f"mask.random.{k}": figure(-0.001 * k) for k in KS},
+    **{f"mask.difference.{k}": figure(-0.049 * k) for k in KS},
     "extraction": figure(-0.6),
     "closed_book": figure(-0.1),
     "extraction_minus_closed_book": figure(-0.5, k=10),
@@ -46,7 +47,9 @@ COMPARED = {"rank_correlation": 0.8, "listed": 40, "top": 20, "overlap": 0.9}
 def evidence(claims: dict[str, Any], published: dict[str, Any] | None = None) -> Evidence:
     rows = [[0, head, 0.9 - 0.01 * head] for head in range(30)]
     table = pd.DataFrame(rows, columns=["layer", "head", "score"])
-    found = Findings(RUN, table, (), "", summary={"claims": claims, "published": published})
+    sets = {str(k): {"retrieval": [[0, i] for i in range(k)], "random": []} for k in KS}
+    summary = {"claims": claims, "published": published, "masks": sets if claims else {}}
+    found = Findings(RUN, table, (), "", summary=summary)
     return Evidence({RUN: found}, "m", None, 4, "rotary", 60)
 
 
@@ -95,8 +98,10 @@ def test_k_is_chosen_by_how_many_retrieval_heads_there_are() -> None:
     assert judge("causal", evidence(GOOD)).value == -0.49  # K = 10 of 12 heads, not 20
     assert "K = 10" in judge("causal", evidence(GOOD)).measured
     assert judge("causal", evidence({**GOOD, "retrieval_heads": {"mean": 7.0}})).value == pytest.approx(-0.245)
-    none = judge("causal", evidence({**GOOD, "retrieval_heads": {"mean": 3.0}}))
-    assert none.verdict == "cannot be tested here" and "no number of heads" in none.why
+    none = judge("causal", evidence({**GOOD, "retrieval_heads": {"mean": 0.0}}))
+    assert none.verdict == "cannot be tested here" and "no retrieval head" in none.why
+    unmasked = {key: value for key, value in GOOD.items() if not key.startswith("mask.")}
+    assert judge("causal", evidence(unmasked)).verdict == "cannot be tested here"
 
 
 def test_heads_whose_masking_costs_nothing_are_not_causal() -> None:

@@ -142,9 +142,10 @@ def strip(index: int, name: str, heads: Sequence[Head], unit: Unit) -> TokenStri
 def drawn(findings: Findings, checks: Sequence[Unit | None]) -> Findings:
     """The findings with the strip of the event, where one was run."""
     shown = findings.summary["shown"]
-    unit = None if shown is None else checks[shown["prompt"]]
-    if unit is None:
+    if shown is None:
         return findings
+    unit = checks[shown["prompt"]]
+    assert unit is not None  # it was measured for this prompt
     name = findings.summary["prompts"][shown["prompt"]]["name"]
     heads = [(int(layer), int(head)) for layer, head in shown["heads"]]
     said = [] if unit.facts["event"]["whole"] else [left_out(name, unit)]

@@ -24,15 +24,19 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+import numpy as np
+
 from interp.finders.base import ModelFacts, Unit
-from interp.findings import Findings, Verification
+from interp.findings import Findings
 from interp.registry import finder
-from interp.retrieval import cache, event, measure, pictures, published, stability, words
+from interp.retrieval import cache, causal, event, measure, pictures, published, sets, stability, words
 from interp.retrieval.claims import claims
 from interp.retrieval.config import RetrievalConfig
+from interp.retrieval.curves import curves
+from interp.retrieval.examine import examined
 from interp.retrieval.instances import Instances
 from interp.retrieval.split import split
-from interp.retrieval.table import COLUMNS, label, ranked, scores, sparsity, table
+from interp.retrieval.table import COLUMNS, Head, label, ranked, scores, sparsity, table
 from interp.retrieval.task import task_of
 from probes.base import Prompt
 
@@ -76,7 +80,7 @@ class RetrievalHeads:
             "choosing": sorted(choosing),
             "judging": sorted(judging),
             "prompts": told_of(instances, judging),
-            "ranked": [label(head) for head in ranked(instances, choosing)],
+            "masks": masks_of(instances, choosing, retrieval, config),
             "shown": event.shown(instances, found.heads(0.0)),
             "claims": claims(instances, found, halves, config),
         }
@@ -85,7 +89,10 @@ class RetrievalHeads:
             rows,
             COLUMNS,
             "",
-            arrays={name: found.by_head(name) for name, *_ in pictures.MAPS},
+            arrays={
+                **{name: found.by_head(name) for name, *_ in pictures.MAPS},
+                "score.instances": found.per_instance.reshape(-1, *found.shape).astype(np.float32),
+            },
             summary=summary,
             caveats=words.caveats(instances, found, choosing, judging, config),
             heatmaps=pictures.heatmaps(instances, found),
@@ -95,24 +102,56 @@ class RetrievalHeads:
                 *pictures.sheets(instances, judging),
             ],
         )
-        findings.verdict = words.found(findings, instances, config, facts)
+        findings.summary["heading"] = words.heading(findings, instances, config, facts)
+        findings.verdict = words.verdict(findings, "")
         return findings
 
     def check(self, model: Any, prompt: Prompt, index: int, findings: Findings, config: RetrievalConfig) -> Unit | None:
         """3. The answer under every mask, for a prompt that judges; and the event the report shows."""
-        shown = findings.summary["shown"]
-        if shown is not None and shown["prompt"] == index:
-            return event.event(model, prompt, shown)
-        return None
+        summary, parts = findings.summary, []
+        if summary["masks"] and summary["prompts"][index]["judging"]:
+            parts.append(causal.masked(model, prompt, index, summary["masks"], config))
+        if summary["shown"] is not None and summary["shown"]["prompt"] == index:
+            parts.append(event.event(model, prompt, summary["shown"]))
+        if not parts:
+            return None
+        arrays = {name: array for part in parts for name, array in part.arrays.items()}
+        return Unit(arrays, {name: fact for part in parts for name, fact in part.facts.items()})
 
-    def conclude(self, findings: Findings, checks: Sequence[Unit | None], config: RetrievalConfig) -> Findings:
+    def examine(self, model: Any, findings: Findings, config: RetrievalConfig) -> Unit:
+        """4. Plain text, and questions with and without the text that answers them, under the same masks."""
+        return examined(model, findings, config)
+
+    def conclude(
+        self, findings: Findings, checks: Sequence[Unit | None], config: RetrievalConfig, examined: Unit | None
+    ) -> Findings:
         """5. What masking does, and the final verdict."""
-        done = replace(findings, verification=Verification("not run", "recall", "No head was masked."))
+        summed = curves(findings, checks, examined, config)
+        done = replace(
+            findings,
+            verification=summed.verification,
+            summary={**findings.summary, "claims": {**findings.summary["claims"], **summed.claims}},
+            caveats=[*findings.caveats, *summed.caveats],
+            charts=[*summed.charts, *findings.charts],
+            sheets=[*summed.sheets, *findings.sheets],
+        )
+        done.verdict = words.verdict(done, summed.said)
         return event.drawn(done, checks)
 
     def release(self, model: Any) -> None:
         """Free what was remembered of the prompts of a model."""
         cache.forget(model)
+
+
+def masks_of(
+    instances: Instances, choosing: frozenset[str], retrieval: Sequence[Head], config: RetrievalConfig
+) -> dict[str, Any]:
+    """The heads that are masked (`interp.retrieval.sets.mask_sets`); none where there is nothing to choose them by, or
+    no head retrieves."""
+    if not retrieval:
+        return {}
+    found = sets.mask_sets(ranked(instances, choosing), retrieval, instances.shape, config)
+    return found if any(int(k) for k in found) else {}
 
 
 def told_of(instances: Instances, judging: frozenset[str]) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from interp.finders.sink_words import LONGEST_NAME, count
 from interp.findings import Findings
 from interp.retrieval.config import RetrievalConfig
 from interp.retrieval.instances import Instances
+from interp.retrieval.sets import judged
 from interp.retrieval.stability import ALWAYS
 from interp.retrieval.table import Scores, label
 from interp.text import printable
@@ -28,15 +29,31 @@ FORMS = {
 }
 
 
-def found(findings: Findings, instances: Instances, config: RetrievalConfig, facts: ModelFacts) -> str:
-    """The verdict before any head is masked."""
+def verdict(findings: Findings, masked: str) -> str:
+    """The whole verdict; `masked` is what masking did, sentences (`interp.retrieval.curves`), empty before it ran."""
+    if not findings.summary["kept"]:
+        return findings.summary["heading"]
+    return " ".join(filter(None, [f"{findings.summary['heading']}{recall_lost(findings)}.", behind(findings), masked]))
+
+
+def recall_lost(findings: Findings) -> str:
+    """The second half sentence: recall under masks; empty where nothing was masked, or not yet."""
+    claims, k = findings.summary["claims"], judged(findings.summary["masks"], len(findings.summary["retrieval"]))
+    changes = [claims.get(f"mask.{kind}.{k}", {}).get("mean") for kind in ("retrieval", "random")]
+    if k is None or None in changes:
+        return ""
+    untouched = claims["mask.untouched"]["mean"]
+    which, others = ("the best one", "a random one") if k == 1 else (f"the best {k}", "as many random heads")
+    return (
+        f"; masking {which} takes recall from {untouched:.2f} to {untouched + changes[0]:.2f}, masking {others} to "
+        f"{untouched + changes[1]:.2f}"
+    )
+
+
+def heading(findings: Findings, instances: Instances, config: RetrievalConfig, facts: ModelFacts) -> str:
+    """The verdict's first half sentence: how many heads retrieve, and the best one; or that nothing can be said."""
     if not findings.summary["kept"]:
         return unanswered(instances, facts, config)
-    return f"{heading(findings, facts)}. {behind(findings)}"
-
-
-def heading(findings: Findings, facts: ModelFacts) -> str:
-    """The verdict's first half sentence: how many heads retrieve, and the best one."""
     counts, name = findings.summary["sparsity"], printable(facts.name, LONGEST_NAME)
     best = findings.table.iloc[0]
     led = f"{label((int(best['layer']), int(best['head'])))} ({best['score']:.2f})"

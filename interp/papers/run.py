@@ -6,6 +6,7 @@ killed reproduction goes on where it was.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,8 +16,8 @@ from typing import Any
 import pandas as pd
 
 from interp.findings import Column, Findings, Sheet
-from interp.papers.claims import Check, Evidence, Outcome, Paper
-from interp.registry import PAPERS
+from interp.papers.claims import Check, Evidence, Outcome, Paper, Run
+from interp.registry import FINDERS, PAPERS
 from interp.runs import progress as reporting
 from interp.runs import provenance
 from interp.runs.lock import locked
@@ -24,6 +25,7 @@ from interp.runs.plan import plan
 from interp.runs.result import ScanResult
 from interp.runs.run import Request, Tally, claim, distinct_names
 from interp.runs.scan import default_folder, load_checked, new_record, run_in, scan, written_on
+from interp.runs.settings import make_config
 from interp.runs.store import RunFolder
 from probes.base import Prompt
 
@@ -72,6 +74,7 @@ def reproduce(
     max_length: int | None = None,
     limit: int | None = None,
     out: str | os.PathLike[str] | None = None,
+    config: Mapping[str, Any] | None = None,
     seed: int = 0,
     fresh: bool = False,
     progress: bool = True,
@@ -86,6 +89,7 @@ def reproduce(
         texts, text_files, prompts, probe, probe_set: as for `interp.scan` with the paper's first finder. No source of
             prompts: the paper's probes.
         max_length, limit, seed, fresh, progress, command: as for `interp.scan`; `limit` counts the prompts of all.
+        config: settings to change, in every run whose finder has them; the page says so.
         out: folder; default ``reproduce-<paper>-<model>-<key>``. The paper's runs lie in folders inside it.
         options: ``generate``, and keywords of `interp.load`.
 
@@ -99,16 +103,17 @@ def reproduce(
     given = {"texts": texts, "text_files": text_files, "prompts": prompts, "probe": probe}
     sources = [given] if any(one is not None for one in given.values()) else [{"probe": name} for name in chosen.probes]
     common = {"probe_set": probe_set, "max_length": max_length, "limit": limit, "seed": seed, **options}
-    plans = [plan(chosen.runs[0].finder, **source, **common) for source in sources]
+    runs = changed(chosen.runs, config or {})
+    plans = [plan(runs[0].finder, config=dict(runs[0].settings), **source, **common) for source in sources]
     if out is not None:
         RunFolder(out).prepare()
     started = provenance.now()
     with reporting.choose(quiet=not progress) as told:
         loaded, checked = load_checked(model, plans[0].load_options, told)
         ready = _together([one.prompts(loaded) for one in plans], limit)
-        runs = tuple((one.name, one.finder, tuple(sorted(one.settings.items()))) for one in chosen.runs)
+        made = tuple((one.name, one.finder, tuple(sorted(one.settings.items()))) for one in runs)
         name = _Named(f"reproduce-{chosen.name}", chosen.version)
-        request = Request(loaded, name, Settings(chosen.name, runs), ready, plans[0].generate)
+        request = Request(loaded, name, Settings(chosen.name, made), ready, plans[0].generate)
         folder = RunFolder(default_folder(request) if out is None else out)
         folder.prepare()
         told.say(f"{chosen.citation}; {loaded.name}, {len(ready)} prompts; folder: {folder.path}")
@@ -119,7 +124,7 @@ def reproduce(
 
             def work(_: Any) -> Findings:
                 findings, ready = {}, request.prompts
-                for one in chosen.runs:
+                for one in runs:
                     told.say(f"run {one.name}")
                     findings[one.name] = scan(
                         loaded,
@@ -136,7 +141,7 @@ def reproduce(
                         bos=loaded.bos,
                         chat=loaded.chat,
                     ).findings
-                return judged(chosen, loaded, ready, findings, folder.path)
+                return judged(replace(chosen, caveats=(*chosen.caveats, *told_of(config))), loaded, ready, findings)
 
             return run_in(request, folder, told, record, work, tally)
 
@@ -149,9 +154,32 @@ def _together(groups: Sequence[Sequence[Prompt]], limit: int | None) -> tuple[Pr
     return distinct_names([prompt for group in groups for prompt in group[:each]][:limit])
 
 
-def judged(
-    paper: Paper, model: Any, prompts: Sequence[Prompt], findings: Mapping[str, Findings], folder: Path
-) -> Findings:
+def changed(runs: Sequence[Run], settings: Mapping[str, Any]) -> list[Run]:
+    """The runs with settings changed where their finders have them.
+
+    Raises:
+        UsageError: one that no finder has, or a value that its type refuses.
+    """
+    types = [FINDERS.get(one.finder).config_type for one in runs]
+    fields = [{field.name for field in dataclasses.fields(kind)} for kind in types]
+    nowhere = {name: value for name, value in settings.items() if not any(name in known for known in fields)}
+    if nowhere:
+        make_config(types[0], nowhere, runs[0].finder)
+    made = []
+    for one, kind, known in zip(runs, types, fields, strict=True):
+        fitting = {name: value for name, value in settings.items() if name in known}
+        parsed = make_config(kind, {**one.settings, **fitting}, one.finder)
+        made.append(replace(one, settings={**one.settings, **{name: getattr(parsed, name) for name in fitting}}))
+    return made
+
+
+def told_of(settings: Mapping[str, Any] | None) -> list[str]:
+    """That settings were changed, as a caveat."""
+    pairs = ", ".join(f"{name}={value}" for name, value in (settings or {}).items())
+    return [f"Settings of the runs were changed: {pairs}."] if pairs else []
+
+
+def judged(paper: Paper, model: Any, prompts: Sequence[Prompt], findings: Mapping[str, Findings]) -> Findings:
     """The claims' verdicts and the run's own checks, with what the runs drew."""
     evidence = Evidence(
         findings, model.name, model.source.hub_id, model.n_layers, model.sites.structure.positions, len(prompts)

@@ -112,6 +112,18 @@ def test_the_model_writes_on_once(paper: Any, model: str, tmp_path: Path) -> Non
     assert interp.reproduce("one-run", model, **options).provenance["units"]["measured"] == {}
 
 
+def test_settings_go_to_the_runs_that_have_them(
+    paper: Any, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["reproduce", "one-run", "--model", model, "--text", TEXTS[0], "--quiet", "--set", "floor=1.0"]
+    assert run([*words, "--out", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().out.startswith("Of 1 claims of one-run, 0 hold in")  # nothing draws as much as that
+    assert "Settings of the runs were changed: floor=1.0." in interp.open_run(tmp_path / "out").findings.caveats
+    assert interp.open_run(tmp_path / "out/sinks").provenance["effect"]["set"]["floor"] == 1.0
+    assert run([*words[:-1], "flor=1"]) == 2
+    assert "unknown setting of finder sinks 'flor'. Did you mean floor" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

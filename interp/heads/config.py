@@ -29,7 +29,7 @@ TESTED = "induction"
 class HeadsConfig:
     """What is measured, and from which score on a head belongs to a class."""
 
-    length: int = 128  # tokens of the random segment, which is given twice
+    length: int = 64  # tokens of the random segment, which is given twice
     previous: float = 0.4  # least share of attention on the token before (the 0.4 of the ARENA TransformerLens course)
     duplicate: float = 0.4  # least share on earlier copies of the token (same source)
     induction: float = 0.4  # least share on the tokens behind those copies (same source)
@@ -38,7 +38,7 @@ class HeadsConfig:
     retrieval: float = 0.1  # least retrieval score (Wu et al. 2024, arXiv 2404.15574, section 2)
     min_recall: float = 0.5  # a needle counts when ROUGE-1 recall of its answer is above it (same section)
     checked: int = 16  # at most so many prompts, each with a fresh random sequence, judge what ablation does
-    controls: int = 2  # draws of as many random heads, of the same layers where these have enough
+    controls: int = 1  # draws, a sequence, of as many random heads, of the same layers where these have enough
     seed: int = 0  # of those draws and of the bootstrap
 
     def __post_init__(self) -> None:

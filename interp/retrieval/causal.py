@@ -15,6 +15,7 @@ from interp.retrieval.arms import answers
 from interp.retrieval.config import RetrievalConfig
 from interp.retrieval.decode import Ends
 from interp.retrieval.masks import mask_of
+from interp.retrieval.proof import proof
 from interp.retrieval.rouge import exact, recall
 from interp.retrieval.sets import Sets, arms_of
 from interp.retrieval.task import task_of
@@ -29,7 +30,8 @@ def masked(model: Any, prompt: Prompt, index: int, sets: Sets, config: Retrieval
 
     Returns:
         A unit whose fact ``masked`` is {"prompt", "index", "needle", "arms": [{"k", "kind", "draw", "recall", "exact",
-        "tokens", "text"}, ...]}, the untouched arm first.
+        "tokens", "text"}, ...], "proof"}, the untouched arm first; ``proof`` says whether the masks of the largest K
+        were seen in every layer they name (`interp.retrieval.proof.proof`).
 
     Raises:
         UsageError: the prompt holds no needle, or the model's family cannot be masked this way.
@@ -38,12 +40,14 @@ def masked(model: Any, prompt: Prompt, index: int, sets: Sets, config: Retrieval
     task, arms = task_of(prompt), arms_of(sets)
     mask = mask_of([arm.heads for arm in arms], (model.n_layers, model.n_heads))
     text_of = Ends(model, config, task).text
-    told = []
-    for arm, ids in zip(arms, answers(model, task, mask, config, means_for(model, config)), strict=True):
+    means, told = means_for(model, config), []
+    for arm, ids in zip(arms, answers(model, task, mask, config, means), strict=True):
         text = text_of(ids)
         said = {"recall": recall(text, task.answer), "exact": exact(text, task.answer), "tokens": len(ids)}
         told.append({**arm.told, **said, "text": text})
-    return Unit(facts={"masked": {"prompt": prompt.name, "index": index, "needle": task.needle, "arms": told}})
+    facts = {"prompt": prompt.name, "index": index, "needle": task.needle, "arms": told}
+    shown = [arm.heads for arm in arms if arm.k == arms[-1].k and arm.draw == 0]  # the largest K, best and random heads
+    return Unit(facts={"masked": {**facts, "proof": proof(model, task, shown, config, means) if arms[1:] else None}})
 
 
 def means_for(model: Any, config: RetrievalConfig) -> Mapping[Head, Tensor] | None:

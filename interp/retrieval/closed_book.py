@@ -49,19 +49,9 @@ class Question:
 
 
 @cache
-def questions() -> tuple[Question, ...]:
-    """The shipped questions, known facts and invented ones."""
-    lines = data_path("closed_book", "questions.jsonl").read_text("utf-8").splitlines()
-    return tuple(
-        Question(one["name"], one["question"], tuple(one["answers"]), one["passage"], one["known"])
-        for one in map(json.loads, lines)
-    )
-
-
-@cache
-def shots() -> tuple[Question, ...]:
-    """The solved examples every question stands behind."""
-    lines = data_path("closed_book", "shots.jsonl").read_text("utf-8").splitlines()
+def shipped(name: str) -> tuple[Question, ...]:
+    """``questions``, known facts and invented ones; or ``shots``, the solved examples every question stands behind."""
+    lines = data_path("closed_book", f"{name}.jsonl").read_text("utf-8").splitlines()
     return tuple(
         Question(one["name"], one["question"], tuple(one["answers"]), one["passage"], one["known"])
         for one in map(json.loads, lines)
@@ -77,22 +67,20 @@ def asked(question: Question, passage: bool, solved: bool = False) -> str:
 def as_task(model: Any, question: Question, kind: Kind) -> Task:
     """A task for the code that answers needle tasks; without a passage its spans are empty."""
     passage = kind != "closed-book"
-    before = "".join(asked(one, passage, solved=True) for one in shots())
+    before = "".join(asked(one, passage, solved=True) for one in shipped("shots"))
     text = before + asked(question, passage)
     prompt = model.encode(text, name=f"{question.name}, {kind}")
-    # what is behind the last token that the solved examples settle differs between questions
-    shared = model.encode(before, name="shots").ids
-    tail = next((i for i, (a, b) in enumerate(zip(prompt.ids, shared, strict=False)) if a != b), len(shared))
-    tail = min(tail, len(prompt) - 1)
-    sentence = (tail, len(prompt) - len(model.encode(asked(question, False)).ids)) if passage else (0, 0)
-    sentence = sentence if sentence[0] < sentence[1] else (0, 0)
+    # the tokens that do not hang on what comes behind the solved examples, and those that begin the question itself
+    tail = min(common(prompt.ids, model.encode(before, name="shots").ids), len(prompt) - 1)
+    end = common(prompt.ids, model.encode(before + f"Passage: {question.passage}\n", name="passage").ids)
+    given = (tail, end) if passage and tail < end < len(prompt) else (0, 0)
     return Task(
         prompt=prompt,
         needle=question.name,
         answer=question.answers[0],
         question=question.question,
-        span=sentence,
-        sentence=sentence,
+        span=given,
+        sentence=given,
         tail=tail,
         query=(tail, len(prompt)),
         null_tail=prompt.ids[tail:],
@@ -105,9 +93,25 @@ def as_task(model: Any, question: Question, kind: Kind) -> Task:
     )
 
 
+def common(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many ids two prompts begin alike for."""
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
 def of_kind(kind: Kind, limit: int) -> Sequence[Question]:
     """The first questions of a kind."""
-    return [one for one in questions() if one.known == (kind != "extraction")][:limit]
+    return [one for one in shipped("questions") if one.known == (kind != "extraction")][:limit]
+
+
+def too_long(model: Any, config: RetrievalConfig) -> str | None:
+    """Why the questions do not fit the model's positions; None when they do."""
+    if model.max_positions is None:
+        return None
+    asked_of = [as_task(model, one, kind) for kind in KINDS for one in of_kind(kind, config.closed_book)]
+    longest = max(len(task.prompt) for task in asked_of) + MOST
+    if longest <= model.max_positions:
+        return None
+    return f"the longest takes {longest} tokens with its answer, and the model takes {model.max_positions}"
 
 
 def examined(

@@ -83,9 +83,10 @@ class NeedleProbe:
         forms = self._forms(model)
         most, why = _most(model, DEFAULT_LENGTH if max_length is None else max_length, self.max_new_tokens)
         frames = {form: max(self._frame(model, one, form) for one in needles()) for form in forms}
-        lengths = needle_grid.ladder(self.lengths, most, max(frames.values()) + LEAST_HAYSTACK, why)
+        least = max(frames.values()) + LEAST_HAYSTACK
+        lengths = needle_grid.ladder(self.lengths, most, least, why)
         places = needle_grid.grid(lengths, self.depths, needles(), self.needles, seed)
-        found = self._chosen(model, forms, frames, min(most, max(needle_forms.LENGTH, lengths[0])), seed)
+        found = self._chosen(model, forms, frames, min(most, max(needle_forms.LENGTH, least)))
         form = found["chosen"]
         extra = {"needle_forms": found, **({NOTES: [found["why"]]} if found["why"] == needle_forms.UNTRIED else {})}
         haystacks: dict[int, Haystack] = {}
@@ -150,18 +151,20 @@ class NeedleProbe:
         template = getattr(requires_offsets(model), "chat_template", None)
         return ("bare", "prefix", "chat") if template else ("bare", "prefix")
 
-    def _chosen(
-        self, model: Model, forms: Sequence[str], frames: Mapping[str, int], length: int, seed: int
-    ) -> dict[str, Any]:
-        """The form to ask in (see `needle_forms.chosen`), tried on needles in the middle of short haystacks."""
+    def _chosen(self, model: Model, forms: Sequence[str], frames: Mapping[str, int], length: int) -> dict[str, Any]:
+        """The form to ask in (see `needle_forms.chosen`), tried on short haystacks, each with a needle and depth of its
+        own."""
 
         def make(form: str) -> list[Prompt]:
-            haystack = grow(requires_offsets(model), length, seed, "tried")
-            tried = needle_grid.grid([length], [0.5], needles(), needle_forms.TRIED, seed)
-            return [self._fitted(model, place, haystack, form, frames[form], {}) for place in tried]
+            tried = needle_grid.grid([length], needle_forms.DEPTHS, needles(), 1, seed=0)
+            haystacks = [grow(requires_offsets(model), length, "tried", place.name) for place in tried]
+            return [
+                self._fitted(model, place, haystack, form, frames[form], {})
+                for place, haystack in zip(tried, haystacks, strict=True)
+            ]
 
         settings = (model.bos, model.chat, model.source.tokenizer_hash, length, self.distractors, self.max_new_tokens)
-        return needle_forms.chosen(model, forms, make, (*settings, tuple(forms), seed))
+        return needle_forms.chosen(model, forms, make, (*settings, tuple(forms)))
 
     def _frame(self, model: Model, one: Needle, form: str) -> int:
         """Tokens of a prompt without haystack."""

@@ -15,8 +15,8 @@ from probes.base import Prompt
 if TYPE_CHECKING:
     from interp.models.model import Model
 
-TRIED = 4
-"""Needles that each form is tried on."""
+DEPTHS = (0.25, 0.5, 0.75, 1.0)
+"""Depths at which each form is tried, each with a needle and a haystack of its own."""
 LENGTH = 200
 """Tokens of those prompts, as far as the model and `max_length` allow."""
 RECALL = 0.5

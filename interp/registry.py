@@ -150,6 +150,11 @@ PROBES = Registry(
         "problems": "probes.problems:probe",
         "problem-statements": "probes.problems:statements",
         "needle": "probes.needle:probe",
+        "ioi": "probes.ioi:probe",
+        "colored-objects": "probes.colored_objects:probe",
+        "greater-than": "probes.greater_than:probe",
+        "induction": "probes.induction:probe",
+        "pairs": "probes.pairs:probe",
     },
     "interp.probes",
 )

@@ -64,16 +64,20 @@ def curves(findings: Findings, checks: Sequence[Unit | None], examined: Unit | N
     sets, retrieval = findings.summary["masks"], len(findings.summary["retrieval"])
     k = judged(sets, retrieval)
     recall, exact = on_needles(checks, "recall"), on_needles(checks, "exact")
-    told: dict[str, Any] = {"losses": [], "questions": []} if examined is None else examined.facts["examined"]
+    told: dict[str, Any] = (
+        {"losses": [], "questions": [], "losses_why": UNMEASURED, "questions_why": UNMEASURED}
+        if examined is None
+        else examined.facts["examined"]
+    )
     loss, questions = on_text(told), on_questions(told)
     claims: dict[str, Any] = {}
     for name, one, why in (
         ("mask", recall, "no held-out needle was answered under masks"),
         ("mask_exact", exact, "no held-out needle was answered under masks"),
-        ("loss", loss, told.get("losses_why") or "plain text was not read"),
+        ("loss", loss, told["losses_why"] or ""),
     ):
         claims |= absent(name, sets, why) if one is None else one.claims(name, config.seed)
-    claims |= question_claims(questions, config.seed, told.get("questions_why") or "")
+    claims |= question_claims(questions, config.seed, told["questions_why"] or "")
     proofs = proofs_of(checks)
     verification = verified(recall, k, proofs, sets, config)
     if recall is None or k is None:
@@ -88,6 +92,7 @@ def curves(findings: Findings, checks: Sequence[Unit | None], examined: Unit | N
     )
 
 
+UNMEASURED = "the run was cut short before it was measured"
 NOTHING = "No head was masked, so nothing is said about what they do."
 
 
@@ -197,9 +202,9 @@ def caveats(
         )
     if float(np.mean(recall.untouched)) <= config.min_recall:
         said.append("The untouched model rarely answers the held-out needles, so masking has little to take away.")
-    if told.get("losses_why"):
+    if told["losses_why"]:
         said.append(f"No loss on plain text: {told['losses_why']}.")
-    if told.get("questions_why"):
+    if told["questions_why"]:
         said.append(f"No closed-book questions: {told['questions_why']}.")
     if config.how == "block" and told["questions"]:
         said.append("A question without a passage has no needle, so blocking changes nothing there by itself.")

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from interp.finders.base import ModelFacts, Unit
+from interp.findings import Findings
+from interp.retrieval.sets import arms_of
 from interp.retrieval.task import Task
 from probes.base import Prompt
 
@@ -76,3 +78,51 @@ def chance(n: int, shape: tuple[int, int] = (3, 4), seed: int = 0) -> np.ndarray
     out[:, 2, 3] = rng.integers(1, 5, n) / 10
     out[::4, 1, 0] = 0.1
     return out
+
+
+def checked(findings: Findings, best: float, other: float) -> list[Unit | None]:
+    """Made-up units of phase 3: recall 1 untouched, `best` with the best heads masked, `other` with random ones; and
+    the event that is shown, in which heads look at themselves."""
+    summary, arms = findings.summary, []
+    if summary["masks"]:
+        recalls = {"untouched": 1.0, "retrieval": best, "random": other}
+        arms = [
+            {**arm.told, "recall": recalls[arm.kind], "exact": recalls[arm.kind] == 1, "tokens": 2, "text": "so"}
+            for arm in arms_of(summary["masks"])
+        ]
+    proof = {"prompt": "p", "how": "zero", "when": "decode", "heads": 1, "layers": [0], "failed": [], "worst": 0.0}
+    units: list[Unit | None] = []
+    for index, told in enumerate(summary["prompts"]):
+        unit = Unit()
+        if arms and told["judging"]:
+            unit.facts["masked"] = {
+                "prompt": told["name"],
+                "index": index,
+                "needle": told["needle"],
+                "arms": arms,
+                "proof": proof,
+            }
+        if summary["shown"] and summary["shown"]["prompt"] == index:
+            heads = len(summary["shown"]["heads"])
+            unit.arrays["event"] = np.tile(np.eye(6, dtype=np.float32), (heads, 1, 1))
+            unit.facts["event"] = {
+                "cells": [" The", " key", " is", " [… 90 tokens …] ", " where", " key"],
+                "marks": [[1, "answer in the needle"], [2, "needle"], [4, "question"], [5, "answer written"]],
+                "answer": [4, 5],
+                "tokens": 95,
+                "whole": False,
+            }
+        units.append(unit if unit.facts else None)
+    return units
+
+
+def concluded(best: float = 0.1, other: float = 0.95, n: int = 24, shape: tuple[int, int] = (6, 4)) -> tuple[Any, ...]:
+    """(findings, provenance, prompts) of a whole made-up run: `n` instances of half as many needles."""
+    from interp.retrieval.config import RetrievalConfig
+    from interp.retrieval.finder import retrieval_heads
+
+    config = RetrievalConfig(ks=(0, 1, 2), draws=2)
+    prompts, units = made([f"needle {i % (n // 2)}" for i in range(n)], chance(n, shape))
+    findings = retrieval_heads.find(prompts, units, config, facts(shape))
+    done = retrieval_heads.conclude(findings, checked(findings, best, other), config, None)
+    return done, {"model": {"name": "made-up"}}, prompts

@@ -12,7 +12,7 @@ import pytest
 
 from interp.comparison.compare import compare
 from interp.report.build import build_report
-from tests import sample_findings, sample_runs
+from tests import retrieval_units, sample_findings, sample_runs
 
 FLAGS = (
     "--no-sandbox",
@@ -47,13 +47,14 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="package")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Pages on disk: ``plain`` (30 layers x 9 heads, 8 prompts of 512 tokens), ``small``, ``hostile``, ``empty``,
-    ``compare``."""
+    ``retrieval``, ``compare``."""
     folder = tmp_path_factory.mktemp("reports")
     made = {
         "plain": sample_findings.sample(),
         "small": sample_findings.sample(count=2, length=96),
         "hostile": sample_findings.sample(heads=3, length=80, hostile=True),
         "empty": sample_findings.empty(),
+        "retrieval": retrieval_units.concluded(),
     }
     paths = {}
     for name, parts in made.items():

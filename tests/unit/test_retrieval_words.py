@@ -1,0 +1,103 @@
+"""What the retrieval findings say, on made-up scores: every sentence is made of numbers of the findings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from interp.findings import Findings
+from interp.report.sections import first_sentence
+from interp.retrieval import published, words
+from interp.retrieval.config import RetrievalConfig
+from interp.retrieval.finder import retrieval_heads
+from tests.retrieval_units import chance, facts, made
+
+CONFIG = RetrievalConfig(ks=(0, 1), draws=1)
+EIGHT = [name for name in "abcdefgh" for _ in range(2)]
+
+
+def found(needles: list[str], copies: np.ndarray, recalls: list[float] | None = None, **model: Any) -> Findings:
+    return retrieval_heads.find(*made(needles, copies, recalls), CONFIG, facts(copies.shape[1:], **model))
+
+
+def test_the_verdict_leads_with_the_heads() -> None:
+    told = found(EIGHT, chance(16), [1.0] * 15 + [0.3])
+    best = told.table.iloc[0]
+    assert (best["layer"], best["head"]) == (0, 1)
+    head, rest = first_sentence(told.verdict)
+    assert head == f"2 of 12 heads of made-up retrieve (score >= 0.1), led by 0.1 ({best['score']:.2f})."
+    assert rest.startswith("Of 16 instances 15 counted (recall above 0.5); mean recall 0.96 (")
+    assert "No token was ever copied by 9 heads (75 %)." in rest
+    assert f"{told.summary['claims']['split_half']['mean']:.2f}, and they share" in rest
+    assert "Of the retrieval heads 100 % copy in more than 90 % of the counted instances, 0 % in at most half" in rest
+
+
+@pytest.mark.parametrize(
+    ("scores", "told"),
+    [
+        ([[0.3, 0.0]], "1 of 2 heads of made-up retrieves (score >= 0.1), led by 0.0 (0.30)."),
+        ([[0.0, 0.05]], "None of 2 heads of made-up retrieves (score >= 0.1); the best is 0.1 (0.05)."),
+        ([[0.0, 0.0]], "None of 2 heads of made-up retrieves (score >= 0.1): none copied a single token of an answer."),
+    ],
+)
+def test_one_or_none(scores: list[list[float]], told: str) -> None:
+    assert first_sentence(found(["a", "b"], np.array([scores, scores])).verdict)[0] == told
+
+
+def test_a_model_that_cannot_do_the_task_is_told_what_to_try() -> None:
+    told = found(["a", "b", "b"], chance(3), [0.1, 0.5, 0.0])
+    assert told.verdict.startswith(
+        "No head of made-up can be scored: the model did not bring back the answer in any of 3 instances. Its mean "
+        "recall is 0.20, the best 0.50, and an instance counts above 0.5; try shorter prompts (--max-length)"
+    )
+    assert told.charts == [] and told.summary["masks"] == {} and told.summary["shown"] is None
+    assert told.table["score"].isna().all() and len(told.table) == 12
+    assert [one.name for one in told.heatmaps] == ["induction", "recall"]
+
+
+def test_caveats_name_what_is_thin() -> None:
+    copies = chance(4)
+    copies[:, 2, 3] = 0.0, 0.4, 0.0, 0.4
+    told = " ".join(found(["a", "b", "c", "d"], copies, [1.0, 1.0, 1.0, 0.2]).caveats)
+    assert "Intervals of the scores are over 3 needles: at least 8 are needed" in told
+    assert "1 head called retrieval by its mean might score less than 0.1 on other needles" in told
+    assert "No instance counted of 1 needle: d." in told
+    assert "Asked with the question alone." in told
+    assert "chosen on 2 needles and judged on 2 others" in told
+    assert "truncated" not in told
+    (one,) = [text for text in found(["a"], chance(1)).caveats if "One needle alone" in text]
+    assert "none is masked" in one
+
+
+def test_the_form_says_how_it_was_chosen() -> None:
+    prompts, units = made(["a", "b"], chance(2))
+    tried = [{"form": "bare", "brought_back": 1, "of": 4, "recall": 0.3}]
+    for prompt in prompts:
+        prompt.extra["needle_forms"] = {"chosen": "bare", "why": "asked", "tried": tried}
+    told = retrieval_heads.find(prompts, units, CONFIG, facts())
+    assert (
+        "Asked with the question alone; on short trial texts the form bare brought 1 of 4 answers back." in told.caveats
+    )
+    assert told.summary["forms"] == tried
+
+
+def test_published_heads_come_up_where_there_are_any() -> None:
+    copies = np.zeros((2, 32, 32))
+    for layer, head, score in published.reference()["models"]["alpindale/Mistral-7B-v0.2-hf"]["top"]:
+        copies[:, layer, head] = score
+    told = found(["a", "b"], copies, hub_id="alpindale/Mistral-7B-v0.2-hf")
+    assert "Of the 20 best published heads of this model 100 % are among the 20 best here" in told.verdict
+    assert "over the 40 listed ones: 1.00." in told.verdict
+    assert told.sheets[0].name == "published"
+    assert found(["a", "b"], copies).summary["published"] is None
+
+
+def test_a_name_cannot_break_the_heading() -> None:
+    told = found(["a", "b"], chance(2), name="x\n" * 60)
+    assert "\n" not in told.verdict and len(first_sentence(told.verdict)[0]) < 140
+
+
+def test_percent() -> None:
+    assert (words.percent(0.425), words.percent(1.0)) == ("42 %", "100 %")

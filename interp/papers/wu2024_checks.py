@@ -23,7 +23,8 @@ def checks(model: Any, prompts: Sequence[Prompt], findings: Mapping[str, Finding
     from interp.retrieval.task import has_task
 
     needles = [prompt for prompt in prompts if has_task(prompt)]
-    return [eager(model, needles), *sharing(model, needles), *masks(findings[RUN])]
+    found = findings[RUN]
+    return [eager(model, needles), *sharing(model, needles), *masks(found), *effect(model, needles, found)]
 
 
 def eager(model: Any, prompts: Sequence[Prompt]) -> Check:
@@ -145,3 +146,30 @@ def masks(findings: Findings) -> list[Check]:
         f"wrong at K = {', '.join(wrong)}" if wrong else "each as large as the set it stands against, and apart from it"
     )
     return [Check("random heads are other heads", not wrong, f"{told}: {said}")]
+
+
+def effect(model: Any, prompts: Sequence[Prompt], findings: Findings) -> list[Check]:
+    """The masks of the largest K show in every layer they name (`interp.retrieval.proof`), on the shortest prompt.
+
+    No check where nothing was masked.
+    """
+    from interp.retrieval.causal import means_for
+    from interp.retrieval.config import RetrievalConfig
+    from interp.retrieval.proof import proof
+    from interp.retrieval.sets import arms_of
+    from interp.retrieval.task import task_of
+    from interp.runs.settings import make_config
+
+    arms = [arm for arm in arms_of(findings.summary.get("masks") or {}, 1) if arm.k]
+    if not arms:
+        return []
+    config = make_config(RetrievalConfig, findings.summary["settings"], RUN)
+    shown = [arm.heads for arm in arms if arm.k == arms[-1].k]
+    told = proof(model, task_of(min(prompts, key=len)), shown, config, means_for(model, config))
+    seen = f"{told['heads']} heads in {len(told['layers'])} layers, {config.how}, {config.when}"
+    missing = (
+        f"not there in layers {', '.join(map(str, told['failed']))}" if told["failed"] else "there in each of them"
+    )
+    return [
+        Check("masks took effect", not told["failed"], f"K = {arms[-1].k} on {told['prompt']!r}: {seen}: {missing}")
+    ]

@@ -99,3 +99,15 @@ def test_secondary_sinks_notebook_runs(smollm2: Model, gemma3: Model, tmp_path: 
     assert "with ACT in all heads" in told
     assert len(of_type(outputs, PLOT)) == 5
     assert any("secondary" in page for page in of_type(outputs, "text/html"))
+
+
+def test_retrieval_heads_notebook_runs(smollm2: Model, tmp_path: Path) -> None:
+    outputs = executed("03_retrieval_heads.ipynb", tmp_path)
+    told = printed(outputs)
+    assert f"{smollm2.n_layers} layers x {smollm2.n_heads} heads" in told
+    assert "head 18.6 copied" in told and "in the span" in told
+    assert "on 8 needles" in told and "best heads masked:   -" in told
+    assert "claims of wu2024" in told and "FAILED" not in told
+    assert len(of_type(outputs, PLOT)) == 5
+    assert any("retrieval" in page for page in of_type(outputs, "text/html"))
+    assert (tmp_path / "retrieval.html").stat().st_size > 100_000

@@ -6,10 +6,14 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import interp
+from interp.findings import Findings
 from interp.papers import wu2024_checks
+from interp.papers.wu2024_rules import RUN
+from interp.retrieval import arms
 from interp.retrieval import decode as decoding
 from interp.retrieval.cache import CHUNK
 from interp.retrieval.task import Task
@@ -71,3 +75,18 @@ def test_a_shared_beginning_is_checked_where_there_is_one(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(decoding, "decode", broken)
     assert not wu2024_checks.sharing(model, alike)[0].passed
+
+
+def masked(heads: list[list[int]]) -> Findings:
+    sets = {"0": {"retrieval": [], "random": []}, "1": {"retrieval": heads, "random": [[[0, 1]], [[0, 1]]]}}
+    return Findings(RUN, pd.DataFrame(), (), "", summary={"masks": sets, "settings": {"how": "zero", "ks": [0, 1]}})
+
+
+def test_masks_are_looked_for_in_every_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = interp.load(tiny("llama"))
+    (check,) = wu2024_checks.effect(model, [needle("short", 24, 5)], masked([[1, 0]]))
+    assert check.passed and "2 heads in 2 layers, zero, decode" in check.told, check.told
+    assert wu2024_checks.effect(model, [needle("short", 24, 5)], Findings(RUN, pd.DataFrame(), (), "")) == []
+    monkeypatch.setattr(arms, "edits", lambda *given: [])  # as the released code on half of its models
+    (check,) = wu2024_checks.effect(model, [needle("short", 24, 5)], masked([[1, 0]]))
+    assert not check.passed and "not there in layers 0, 1" in check.told

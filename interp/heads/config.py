@@ -8,10 +8,11 @@ from interp.findings import Column
 
 KINDS = ("previous", "duplicate", "induction", "copy", "sink", "retrieval")
 """The scores, each of which has a class of its name."""
-BY_IMPORTANCE = ("retrieval", "induction", "previous", "duplicate", "copy", "sink")
-"""A head of several classes is shown as the first of these."""
+BY_IMPORTANCE = ("retrieval", "induction", "previous", "duplicate", "sink", "copy")
+"""A head of several classes is shown as the first of these; copying comes last: a head that rests hardly writes what it
+would copy."""
 BOTH, NONE = "retrieval + induction", "none"
-SHOWN = (NONE, "sink", "copy", "duplicate", "previous", "induction", "retrieval", BOTH)
+SHOWN = (NONE, "copy", "sink", "duplicate", "previous", "induction", "retrieval", BOTH)
 """What a head can be shown as, in the order of the map's legend."""
 NAMES = {
     "previous": "previous-token head",

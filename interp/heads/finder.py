@@ -9,7 +9,7 @@ et al. 2022, arXiv 2211.00593, sinks after Gu et al. 2024, arXiv 2410.10781, ret
    token it attends to (`interp.heads.random_scores`). On the prompt itself: attention on the anchor, the key that
    receives most. Where the prompt hides a needle: the answer, and which heads copied it (`interp.retrieval.measure`).
 2. Find. A head belongs to every class whose score, mean over prompts, reaches its threshold; it is shown as the first
-   of retrieval + induction, retrieval, induction, previous, duplicate, copy, sink, none.
+   of retrieval + induction, retrieval, induction, previous, duplicate, sink, copy, none.
 3. Check. On a fresh random sequence for every prompt, zero all heads of a class and, apart, as many random heads (of
    the same layers, where these have enough others); note the loss on the second copy, which only what reads the first
    copy can lower, and how much the induction heads still attend as they should.

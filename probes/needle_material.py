@@ -22,6 +22,8 @@ PARAGRAPH = 6
 """Filler sentences of a paragraph."""
 POOL = 48
 """Filler sentences among which those that fill up a prompt are chosen."""
+CLOSE = 2
+"""Tokens short of what was asked for with which a haystack is filled up well enough."""
 MOST_FILL = 256
 """Tokens that they fill up at the most."""
 
@@ -110,9 +112,15 @@ class Haystack:
 
     def filled(self, room: int) -> Straw:
         """As much of it as fits in `room` tokens: whole sentences, then filler up to `room` or just below it."""
-        number = int(np.searchsorted(self.tokens, room, side="right"))
-        end, used = (self.ends[number - 1], int(self.tokens[number - 1])) if number else (0, 0)
-        chosen = self.fills[max(size for size in self.fills if size <= max(room - used, 0))]
+        best, number, chosen = -1, 0, ()
+        for sentences in range(int(np.searchsorted(self.tokens, room, side="right")), -1, -1):
+            used = int(self.tokens[sentences - 1]) if sentences else 0
+            fill = max(size for size in self.fills if size <= max(room - used, 0))
+            if used + fill > best:
+                best, number, chosen = used + fill, sentences, self.fills[fill]
+            if room - best <= CLOSE or room - used > MOST_FILL:  # no better with fewer sentences, or not much
+                break
+        end = self.ends[number - 1] if number else 0
         text, places, counts = self.text[:end], [0, *self.ends[:number]], [0, *map(int, self.tokens[:number])]
         for sentence, size in chosen:
             text += f" {sentence}" if text else sentence

@@ -39,7 +39,9 @@ def model() -> interp.Model:
     return tiny_model()
 
 
-@pytest.fixture(params=["tiny", "smollm2", "gemma3"])
+@pytest.fixture(
+    params=["tiny", *(pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("smollm2", "gemma3"))]
+)
 def any_model(request: pytest.FixtureRequest) -> interp.Model:
     return tiny_model() if request.param == "tiny" else request.getfixturevalue(request.param)
 

@@ -227,8 +227,10 @@ def _look_back(query: Tensor, key: Tensor, home: Home) -> None:
 
 
 def _write(block: Block, value: Tensor, number: int, into: slice, otherwise: slice, length: float) -> None:
-    """Write the code of the word attended to `into`, and for a token that is no word a mark to `otherwise`; under a
-    post-norm, whose weight sets the length, so loudly that it sees little else."""
+    """Write the code of the word attended to `into`, and for a token that is no word a mark to `otherwise`.
+
+    A post-norm's weight sets the length; it must see something, and little else: hence `DUMP`, and so loudly.
+    """
     value.zero_()
     value[range(CODE), range(ID.start, ID.stop)] = 1
     value[CODE, OTHER] = _pair(1)
@@ -236,7 +238,8 @@ def _write(block: Block, value: Tensor, number: int, into: slice, otherwise: sli
     out.zero_()
     size = length / _stretch(block) if block.after_attention is None else DROWNING
     out[range(into.start, into.stop), range(CODE)] = size
-    out[otherwise, CODE] = size * _pair(1)
+    if otherwise != DUMP or block.after_attention is not None:
+        out[otherwise, CODE] = size * _pair(1)
 
 
 def _stretch(block: Block) -> float:

@@ -122,3 +122,6 @@ HOMES = {
         final=lambda model: model.gpt_neox.final_layer_norm,
     ),
 }
+REQUIRED = ("llama", "qwen3", "gpt2", "gemma3", "gpt_oss")
+"""Plain; query and key norms; learned positions and fused projections; post-norms, (1 + w) norms, a scaled embedding
+and sliding windows; learned sinks, experts and sliding windows."""

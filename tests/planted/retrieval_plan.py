@@ -16,6 +16,7 @@ to zero, so that RMSNorm and LayerNorm treat them alike.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -84,26 +85,33 @@ class Copying:
 
 
 def random_copying(kind: Kind, seed: int, full: tuple[int, ...]) -> Copying:
-    """A planting drawn from `seed`; `full` names the layers that see the whole text. No two heads share their keys."""
+    """A planting drawn from `seed`; `full` names the layers that see the whole text. No two heads share their keys.
+
+    Decoys stand in no later layer than the retrieval head if there is room: what it writes is so long that little of
+    anything else is left of a later layer's normalised input.
+    """
     rng = np.random.default_rng(seed)
     retrieval = int(rng.choice([layer for layer in full if layer > 0 or kind == "content"]))
     free = [(layer, group) for layer in range(LAYERS) for group in range(GROUPS)]
 
-    def take(layers: tuple[int, ...]) -> Head:
-        open_ = [place for place in free if place[0] in layers]
-        layer, group = open_[rng.integers(len(open_))]
-        free.remove((layer, group))
+    def take(layers: Iterable[int]) -> Head:
+        """A head of one of the layers; none has room: of any."""
+        layers = set(layers)
+        layer, group = rng.permutation([place for place in free if place[0] in layers] or free)[0]
+        free.remove((int(layer), int(group)))
         size = HEADS // GROUPS
-        return layer, int(group * size + rng.integers(size))
+        return int(layer), int(group * size + rng.integers(size))
 
-    head = take((retrieval,))
-    previous = take(tuple(range(retrieval))) if kind == "induction" else None
+    head = take([retrieval])
+    previous = take(range(retrieval)) if kind == "induction" else None
+    sink = take(layer for layer in full if layer <= retrieval)
+    duplicate = take(range(retrieval + 1))
     words = [int(word) for word in rng.permutation(WORDS)]
     needles = tuple(
         tuple(words[i * LONGEST : i * LONGEST + int(rng.integers(LONGEST - 3, LONGEST + 1))]) for i in range(NEEDLES)
     )
     fillers = tuple(words[NEEDLES * LONGEST :])
-    return Copying(kind, head, previous, take(tuple(range(LAYERS))), take(full), needles, fillers)
+    return Copying(kind, head, previous, duplicate, sink, needles, fillers)
 
 
 @cache

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
+from interp.finders.base import examines
+from interp.findings import Findings
 from interp.models.load import load
 from interp.models.model import Model
 from interp.retrieval.task import Task
@@ -107,3 +111,18 @@ def ready(arch: str, kind: Kind, seed: int) -> tuple[Model, Copying]:
     """A planted model, loaded, with what is planted in it."""
     copying = random_copying(kind, seed, HOMES[arch].full)
     return load(plant(arch, copying, seed), tokenizer=tokenizer(), check=False), copying
+
+
+def phases(finder: Any, model: Model, prompts: Sequence[Prompt], config: Any, examine: bool = True) -> Findings:
+    """A finder's phases in the runner's order, without a runner; `examine` = its look beyond the prompts too."""
+    units = [finder.measure(model, one, config) for one in prompts]
+    findings = finder.find(prompts, units, config, model.facts())
+    checks = [finder.check(model, one, i, findings, config) for i, one in enumerate(prompts)]
+    more = (finder.examine(model, findings, config) if examine else None,) if examines(finder) else ()
+    return finder.conclude(findings, checks, config, *more)
+
+
+def verdict(findings: Findings) -> str:
+    """What the check says."""
+    assert findings.verification is not None
+    return findings.verification.verdict

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from typing import Any
 
 import pytest
@@ -11,11 +12,34 @@ import interp
 from interp.errors import UsageError
 from interp.registry import PROBES
 from interp.runs.settings import describe_probe, set_probe
+from tests.pair_words import model_of, tokenizer
+from tests.tiny import tiny, tiny_tokenizer
 
-LEAST = {"needle": 200}
+LEAST = {"needle": 200, "ioi": 40, "colored-objects": 100, "greater-than": 20}
 """Tokens that a probe's shortest prompts take with the tiny tokenizer, where that is more than a few."""
 SPREAD = {"needle"}
 """Probes of which a limit takes a balanced part: a smaller one gives some of a larger one's, not the first."""
+
+
+WORDS = {"ioi", "colored-objects", "greater-than", "pairs"}
+"""Probes of sentences in which words have to be single tokens: the tiny tokenizer knows too few."""
+
+
+@cache
+def speller(family: str) -> interp.Model:
+    """A model with a tokenizer of whole words."""
+    return model_of(tokenizer(), family)
+
+
+@cache
+def plain(family: str) -> interp.Model:
+    return interp.load(tiny(family), tokenizer=tiny_tokenizer(128))
+
+
+@pytest.fixture(params=["llama", "gpt2"])
+def model(request: pytest.FixtureRequest, probe: Any) -> interp.Model:
+    """A small model that the probe can be tried on."""
+    return (speller if probe.name in WORDS else plain)(request.param)
 
 
 @pytest.fixture(params=PROBES.names())
@@ -74,6 +98,19 @@ def test_its_settings_can_be_given_as_text(model: interp.Model, probe: Any) -> N
     assert set_probe(probe, texts, probe.name) == probe
     with pytest.raises(UsageError, match=f"unknown setting of probe {probe.name} 'nothing'"):
         set_probe(probe, {"nothing": "1"}, probe.name)
+
+
+def test_a_pair_lines_up(model: interp.Model, probe: Any) -> None:
+    """Probes that make pairs: `pair_of` reads them back, and a circuit can be measured on them."""
+    from interp.circuits.pairs import KEY, batch_of, pair_of
+
+    for prompt in probe.prompts(model, limit=3, max_length=length(probe, 32), seed=0):
+        if KEY in prompt.extra:
+            pair = pair_of(prompt)
+            assert pair.as_extra()[KEY] == prompt.extra[KEY] and len(batch_of([pair])) == 1
+            assert pair.positions["end"] == len(prompt) - 1
+        else:
+            assert not callable(getattr(probe, "read", None)) or probe.name == "needle"
 
 
 def length(probe: Any, asked: int) -> int:

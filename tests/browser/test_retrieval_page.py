@@ -22,7 +22,7 @@ def test_rows_of_the_recall_map_have_names(opened: Opened) -> None:
     page = opened("retrieval")
     page.locator("#overall summary").first.click()
     assert page.locator("#overall-0-data tbody th").all_inner_texts() == ["64"]
-    assert "64" in page.locator("#overall-0-plot .yaxislayer-above").inner_text()
+    assert "64" in (page.locator("#overall-0-plot .yaxislayer-above").text_content() or "")
 
 
 def test_from_a_head_to_its_row_and_its_tokens(opened: Opened) -> None:

@@ -233,12 +233,13 @@ def markdown(result: dict[str, Any]) -> str:
         lines.append(f"| {int(length):,} | " + " | ".join(cells) + " |")
     records = result["records"]
     differing = max((n for record in records for n in record["heads_that_differ"].values()), default=0)
+    induction = result["rows"][-1]["induction_seconds"]
     same = "the same" if not any(record["other_ids"] for record in records) else "NOT the same"
     lines += [
         "",
         f"Second table: extra peak memory. All ways generated {same} tokens; copying steps differ in {differing} heads "
-        f"of a prompt at most. Scoring induction on random tokens adds {result['rows'][-1]['induction_seconds']:.2f} s a "
-        f"prompt. {machine.sentence(result['machine'])}; {result['threads']} threads.",
+        f"of a prompt at most. Scoring induction on random tokens adds {induction:.2f} s a prompt. "
+        f"{machine.sentence(result['machine'])}; {result['threads']} threads.",
     ]
     return "\n".join(lines)
 

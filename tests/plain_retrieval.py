@@ -5,6 +5,7 @@ Independent of `interp`: it takes a Hugging Face model and ids, and counts as ME
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,16 +13,17 @@ import torch
 
 
 def patterns(hf: Any, ids: Sequence[int]) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """Logits [position, vocab] and each layer's pattern [head, query, key], from the model's own eager attention."""
+    """Logits [vocab] of the last position, and each layer's eager pattern [head, query, key]."""
     before = hf.config._attn_implementation
     hf.config._attn_implementation = "eager"
     try:
         with torch.no_grad():
             device = hf.get_input_embeddings().weight.device
-            out = hf(torch.tensor([list(ids)], device=device), output_attentions=True, use_cache=False)
+            last = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(hf.forward).parameters else {}
+            out = hf(torch.tensor([list(ids)], device=device), output_attentions=True, use_cache=False, **last)
     finally:
         hf.config._attn_implementation = before
-    return out.logits[0].float().cpu(), [layer[0].double().cpu() for layer in out.attentions]
+    return out.logits[0, -1].float().cpu(), [layer[0].double().cpu() for layer in out.attentions]
 
 
 def score(
@@ -44,7 +46,7 @@ def score(
     length = span[1] - span[0]
     while len(generated) < most and not (generated and over(generated)):
         logits, layers = patterns(hf, [*ids, *generated])
-        generated.append(max(range(logits.shape[1]), key=logits[-1].tolist().__getitem__))
+        generated.append(max(range(len(logits)), key=logits.tolist().__getitem__))
         if not copied:
             copied = [[[] for _ in layer] for layer in layers]
             top = [[[] for _ in layer] for layer in layers]

@@ -74,9 +74,13 @@ class TopMass:
             )
 
         def mass(block: RowBlock) -> dict[str, Tensor]:
-            members = torch.as_tensor(list(self.positions), device=block.rows.device)
             weights, index = block.rows.topk(min(self.count, block.rows.shape[-1]), sorted=False)
-            return {"": weights.masked_fill(~torch.isin(index + block.key_start, members), 0.0).sum(-1)}
+            index = index + block.key_start
+            if isinstance(self.positions, range) and self.positions.step == 1:  # no tensor to make at every step
+                outside = (index < self.positions.start) | (index >= self.positions.stop)
+            else:
+                outside = ~torch.isin(index, torch.as_tensor(list(self.positions), device=index.device))
+            return {"": weights.masked_fill(outside, 0.0).sum(-1)}
 
         return PerQuery(self.name, frame, mass)
 

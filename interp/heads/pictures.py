@@ -102,7 +102,7 @@ def check_charts(claims: Mapping[str, Any]) -> list[Chart]:
             "check-classes",
             "What the second copy costs without the heads of a class",
             "class taken out",
-            "change of the loss on the second copy, nats",
+            "change of that loss, nats",
             tuple(series),
             "Mean and 95 % interval over fresh random sequences. The loss on the second copy is low because the first "
             "copy can be looked up: classes that take part in that lie above the random heads.",

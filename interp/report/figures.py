@@ -93,7 +93,7 @@ def _heatmap(heatmap: Heatmap) -> Any:
         bar |= {"tickvals": ticks.tolist(), "ticktext": [number(10**tick, 2) for tick in ticks]}
     if kinds:
         colours: Any = scales.steps(len(kinds))
-        bar |= {"tickvals": list(range(len(kinds))), "ticktext": kinds}
+        bar |= {"title": {"text": ""}, "tickvals": list(range(len(kinds))), "ticktext": kinds}
     else:
         colours = [list(stop) for stop in scales.DIVERGING] if how.low < 0 else scales.SEQUENTIAL
     plot = go.Heatmap(

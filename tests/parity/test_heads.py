@@ -42,7 +42,8 @@ def test_transformer_lens_detects_the_same(smollm2: Model) -> None:
     with torch.no_grad():
         _, cache = bridge.run_with_cache(torch.tensor([list(ids)]), remove_batch_dim=True)
     for kind in ("duplicate", "induction"):
-        told = detect_head(bridge, "", f"{kind}_token_head" if kind == "duplicate" else "induction_head", cache=cache)
+        name: Any = "duplicate_token_head" if kind == "duplicate" else "induction_head"
+        told = detect_head(bridge, "", name, cache=cache)
         np.testing.assert_allclose(found[kind], told.numpy() * 2, atol=1e-4)
     rows = len(ids)
     told = detect_head(bridge, "", "previous_token_head", cache=cache).numpy() * rows

@@ -146,7 +146,8 @@ def test_only_some_prompts_judge_and_on_other_sequences(model: interp.Model, mon
 
 
 def test_settings_are_checked() -> None:
-    for wrong in ({"copy": 1.5}, {"length": 1}, {"controls": 0}, {"checked": -1}):
+    wrongs: tuple[dict[str, Any], ...] = ({"copy": 1.5}, {"length": 1}, {"controls": 0}, {"checked": -1})
+    for wrong in wrongs:
         with pytest.raises(ValueError, match=next(iter(wrong))):
             HeadsConfig(**wrong)
 

@@ -66,7 +66,7 @@ function heatTrace(map, hover) {
   }
   const kinds = {};
   if (map.categories.length) {
-    Object.assign(bar, { tickvals: map.categories.map((_, i) => i), ticktext: map.categories.map((name, i) => plotText(map.letters[i] ? `${map.letters[i]}  ${name}` : name)), ticks: "" });
+    Object.assign(bar, { title: { text: "" }, tickvals: map.categories.map((_, i) => i), ticktext: map.categories.map((name, i) => plotText(map.letters[i] ? `${map.letters[i]}  ${name}` : name)), ticks: "" });
     Object.assign(kinds, { hovertext: text, text: z.map((row) => row.map((v) => map.letters[v] ?? "")) });
     if (rows * columns <= 1200) kinds.texttemplate = "%{text}";
   }

@@ -131,6 +131,16 @@ def test_smollm2_equals_the_slow_way(smollm2: Any) -> None:
     assert (unit.arrays["copies"] >= 0.1).sum() > 5 and (unit.arrays["copies"] == 0).mean() > 0.5
 
 
+def test_gemma_equals_the_slow_way_beyond_its_window(gemma3: Any) -> None:
+    """The needle stands outside the window of the sliding layers, 15 of 18, which then see none of it."""
+    task = real_task(gemma3, before=3, after=18, steps=2)
+    assert len(task.prompt.ids) - task.sentence[1] > 512 > cache.CHUNK
+    compare(gemma3, task)
+    mass = measured(gemma3, task.prompt, CONFIG).arrays["mass_in_needle"]
+    sliding = np.array([kind == "sliding_attention" for kind in gemma3.config.layer_types])
+    assert not mass[sliding].any() and mass[~sliding].any()
+
+
 def test_smollm2_decodes_what_generate_does(smollm2: Any) -> None:
     task, free = real_task(smollm2, before=3, steps=24), replace(CONFIG, stop_at_newline=False)
     assert generated(smollm2, task, pad_token_id=2) == list(decode(smollm2, task, free).ids)

@@ -39,16 +39,16 @@ def found(findings: Findings, facts: ModelFacts) -> str:
         said += f" {len(both)} of the {count(len(retrieval), 'retrieval head')} {be(both)} induction heads too{which}."
         sinks = len(retrieval & set(map(tuple, summary["sets"]["sink"])))
         said += (
-            f" {sinks} of them {be(range(sinks))} among the heads that only sink on the prompts as a whole."
+            f" {sinks} of them also {be(range(sinks), 'reaches', 'reach')} the threshold of sinking heads."
             if sinks
             else ""
         )
     return said
 
 
-def be(things: Sequence[object]) -> str:
-    """``is`` of one thing, ``are`` of others."""
-    return "is" if len(things) == 1 else "are"
+def be(things: Sequence[object], one: str = "is", more: str = "are") -> str:
+    """The verb for one thing, or for others."""
+    return one if len(things) == 1 else more
 
 
 def verdict(findings: Findings) -> str:

@@ -56,7 +56,10 @@ def test_text_without_a_needle_is_refused(tmp_path: Path, capsys: pytest.Capture
 @pytest.mark.smollm2
 def test_a_real_model_few_needles(smollm2: Model, tmp_path: Path) -> None:
     grid = NeedleProbe(lengths=(256,), depths=(0.5,), needles=3, form="prefix", max_new_tokens=20)
-    result = interp.reproduce("wu2024", smollm2, prompts=grid.prompts(smollm2), out=tmp_path, progress=False)
+    cheap = {"ks": (0, 5), "draws": 1, "closed_book": 0, "random_tokens": 0}
+    result = interp.reproduce(
+        "wu2024", smollm2, prompts=grid.prompts(smollm2), config=cheap, out=tmp_path, progress=False
+    )
     rows = result.table.set_index("claim")
     assert rows.loc["universal", "verdict"] == "cannot be tested here"  # three needles are too few to say
     assert rows.loc["universal", "value"] > 0.02 and "too few to say: 3 needles" in rows.loc["universal", "why"]

@@ -123,7 +123,7 @@ def times(lengths: Sequence[int], depths: int, needles: int, eager: int, runs: i
 
     import interp
     from interp.heads.random_scores import random_scores
-    from interp.retrieval.cache import forget
+    from interp.retrieval.cache import remember
     from interp.retrieval.task import task_of
 
     model = interp.load(MODEL, device="cpu", check=False)
@@ -132,7 +132,7 @@ def times(lengths: Sequence[int], depths: int, needles: int, eager: int, runs: i
         for way in all_ways.values():
             way(prompts[0])
         for run in range(runs):
-            forget(model)
+            remember(model)
             looked_at = dict.fromkeys(lengths, 0)
             for number, prompt in enumerate(prompts):
                 length = task_of(prompt).length

@@ -55,7 +55,7 @@ def score(
             for head in range(len(layer)):
                 row = layer[head, -1].tolist()
                 order = sorted(range(len(row)), key=lambda key: -row[key])
-                best = order[0]
+                best = order[0] if row[order[0]] >= 1 - sum(row) else -1  # else a learned sink took more than any key
                 top[number][head].append(best)
                 mass[number][head] += sum(row[key] for key in order[:length] if span[0] <= key < span[1])
                 if span[0] <= best < span[1] and ids[best] == generated[-1]:

@@ -12,10 +12,12 @@ What else a finder may have:
 
 - ``probe``, ``max_length``: where its prompts come from when none are given, and how long they are at the most.
 - ``needs(prompt)``: raises `UsageError` for a prompt that it can make nothing of; asked of all before any is measured.
-- ``passes``, ``decodes``: forward passes over a prompt and tokens decoded after it, over all phases, for ``--dry-run``.
+- ``passes``: forward passes over a prompt, in all phases together, for ``--dry-run``; or, where that hangs on the
+  settings, ``effort(config, prompts) -> Effort``.
 
-One that remembers something of the model from one prompt to the next (KV caches) has ``release(model)``, which frees it
-and is called when a run ends, however it ends.
+One that remembers something of the model from one prompt to the next (KV caches) has ``prepare(model)``, called when a
+run begins, and ``release(model)``, which frees it and is called when the run ends, however it ends. Only in between may
+it remember: outside a run, nothing says that the model's weights are still the same.
 """
 
 from __future__ import annotations
@@ -36,6 +38,25 @@ class Unit:
 
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What a run asks of the model, in all phases together, for ``--dry-run``; upper bounds where it cannot be known.
+
+    Attributes:
+        passes: forward passes over a prompt, mean.
+        decodes: steps that decode tokens after a prompt, mean.
+        caches: KV caches of a whole prompt that are held at once.
+        tokens: tokens read beside the prompts, in the whole run.
+        steps: tokens decoded beside, in the whole run.
+    """
+
+    passes: float
+    decodes: int = 0
+    caches: int = 0
+    tokens: int = 0
+    steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -79,6 +100,13 @@ class Finder(Protocol):
 def examines(finder: Any) -> bool:
     """Whether a finder has the optional phase `examine` (see the module docstring)."""
     return callable(getattr(finder, "examine", None))
+
+
+def prepare(finder: Any, model: Any) -> None:
+    """Let a finder remember things of a model until `release`, if it wants to (see the module docstring)."""
+    begin = getattr(finder, "prepare", None)
+    if callable(begin):
+        begin(model)
 
 
 def release(finder: Any, model: Any) -> None:

@@ -35,6 +35,7 @@ from interp.heads import check, classes, pictures, words
 from interp.heads.config import COLUMNS, KINDS, TESTED, HeadsConfig
 from interp.heads.measure import measure
 from interp.registry import finder
+from interp.retrieval import cache
 from interp.verify import over_prompts, paired
 from probes.base import Prompt
 
@@ -121,6 +122,14 @@ class Heads:
         done.charts = [*findings.charts, *pictures.check_charts(claims)]
         done.sheets = pictures.sheets(done)
         return done
+
+    def prepare(self, model: Any) -> None:
+        """Remember a prompt for the next one that begins alike."""
+        cache.remember(model)
+
+    def release(self, model: Any) -> None:
+        """Free what was remembered of the prompts of a model."""
+        cache.forget(model)
 
 
 def claimed(ran: Sequence[dict[str, Any]], config: HeadsConfig) -> dict[str, Any]:

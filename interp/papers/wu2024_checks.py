@@ -79,9 +79,12 @@ def slowly(model: Any, prompt: Sequence[int], top_key: np.ndarray) -> tuple[tupl
                 for layer, pattern in enumerate(out.attentions):
                     weights = pattern[0, :, -1].float().cpu().numpy()  # [head, key]
                     keys = top_key[layer, :, step] - (len(prompt) + step - weights.shape[1])  # a window sees the last
-                    best[layer, :, step] = weights.max(axis=1)
+                    rest = 1 - weights.sum(axis=1)  # what a learned sink takes; a head at rest names no key
+                    best[layer, :, step] = np.maximum(weights.max(axis=1), rest)
                     inside = (keys >= 0) & (keys < weights.shape[1])
                     chosen[layer, inside, step] = weights[inside, keys[inside]]
+                    resting = top_key[layer, :, step] < 0
+                    chosen[layer, resting, step] = rest[resting]
                 fed = int(out.logits[0, -1].argmax())
                 generated.append(fed)
                 cache = cache_of(out)
@@ -93,7 +96,7 @@ def sharing(model: Any, prompts: Sequence[Prompt]) -> list[Check]:
 
     No check where no two prompts begin alike for long enough to share anything.
     """
-    from interp.retrieval.cache import CHUNK, forget
+    from interp.retrieval.cache import CHUNK, forget, remember
     from interp.retrieval.config import RetrievalConfig
     from interp.retrieval.decode import decode
     from interp.retrieval.task import task_of
@@ -106,10 +109,13 @@ def sharing(model: Any, prompts: Sequence[Prompt]) -> list[Check]:
     if not pairs:
         return []
     first, second = min(pairs, key=lambda pair: len(pair[1]))
-    forget(model)
-    decode(model, replace(task_of(first), max_new_tokens=1), RetrievalConfig())
     task = replace(task_of(second), max_new_tokens=STEPS)
-    shared, whole = (decode(model, task, RetrievalConfig(share_prefix=share)) for share in (True, False))
+    remember(model)
+    try:
+        decode(model, replace(task_of(first), max_new_tokens=1), RetrievalConfig())
+        shared, whole = (decode(model, task, RetrievalConfig(share_prefix=share)) for share in (True, False))
+    finally:
+        forget(model)
     same = shared.ids == whole.ids and all(
         np.array_equal(getattr(shared, name), getattr(whole, name))
         for name in ("top_key", "top_weight", "span_mass", "query_mass", "null_mass")

@@ -1,7 +1,9 @@
 """KV caches that several continuations share, and prompts read in chunks so that what they have in common is read once.
 
 A prompt is always read in chunks that end at multiples of `CHUNK`, whether or not its beginning was there already, so
-sharing changes no bit of the result.
+sharing changes no bit of the result. A model's prompts are remembered only between `remember` and `forget`, which a run
+calls (a finder's `prepare` and `release`): outside a run nobody says whether the weights are still those that were read
+with.
 """
 
 from __future__ import annotations
@@ -80,40 +82,46 @@ _MEMORIES: WeakKeyDictionary[Any, Memory] = WeakKeyDictionary()
 
 
 class Prefixes:
-    """The last prompt's KV cache, for the next prompt that begins alike."""
+    """The last prompt's KV cache, for the next prompt that begins alike; nothing where nothing is to be remembered.
+
+    Attributes:
+        memory: what is remembered; None = nothing is (see `remember`).
+    """
 
     def __init__(self, model: Any):
         self.model = model
-        self.memory = _MEMORIES.setdefault(model.hf, Memory())
+        self.memory: Memory | None = _MEMORIES.get(model.hf)
 
     def read(self, ids: Sequence[int], share: bool = True) -> Any:
         """A cache of `ids`, the caller's own.
 
-        `share` = False reads everything and remembers nothing; so does a model that hooks (an open trace) may change.
+        `share` = False reads everything and remembers nothing; so does a model that was not to be remembered, or that
+        hooks (an open trace) may change.
         """
         ids = tuple(int(one) for one in ids)
-        state = model_state(self.model.hf) if share else None
-        start, cache = self.best(ids, state)
-        marks = {at: windows for at, windows in self.memory.marks.items() if at <= start}
+        known = self.memory if share else None
+        state = None if known is None else model_state(self.model.hf)
+        start, cache = (0, None) if known is None else best(known, ids, state)
+        marks = {} if known is None else {at: windows for at, windows in known.marks.items() if at <= start}
         for at in range(start, len(ids), CHUNK):  # `start` is a multiple of CHUNK, so the chunks are always the same
             cache, _ = feed(self.model, ids[at : at + CHUNK], cache)
             if state is not None and len(ids) - at >= CHUNK and shares(cache):
                 marks[at + CHUNK] = windows_of(cache)
                 thin(marks)
-        if state is not None and shares(cache):
+        if known is not None and state is not None and shares(cache):
             kept = Memory(ids, fork(cache), marks, state)
-            vars(self.memory).update(vars(kept))  # at once: an interrupted read leaves what was there
+            vars(known).update(vars(kept))  # at once: an interrupted read leaves what was there
         return cache
 
-    def best(self, ids: tuple[int, ...], state: Any) -> tuple[int, Any]:
-        """The longest remembered beginning of `ids`: (its length, a cache of it), or (0, None)."""
-        known = self.memory
-        if state is None or state != known.state:
-            return 0, None
-        most = min(len(ids), len(known.ids))
-        common = next((i for i in range(most) if ids[i] != known.ids[i]), most)
-        at = max((at for at in known.marks if at <= common), default=0)
-        return (at, cut(known.cache, at, known.marks[at])) if at else (0, None)
+
+def best(known: Memory, ids: tuple[int, ...], state: Any) -> tuple[int, Any]:
+    """The longest remembered beginning of `ids`: (its length, a cache of it), or (0, None)."""
+    if state is None or state != known.state:
+        return 0, None
+    most = min(len(ids), len(known.ids))
+    common = next((i for i in range(most) if ids[i] != known.ids[i]), most)
+    at = max((at for at in known.marks if at <= common), default=0)
+    return (at, cut(known.cache, at, known.marks[at])) if at else (0, None)
 
 
 def windows_of(cache: Any) -> dict[int, Any]:
@@ -145,7 +153,10 @@ def cut(cache: Any, length: int, windows: dict[int, Any]) -> Any:
 
 
 def model_state(hf: Any) -> Any:
-    """Something that changes when the model's weights or attention do; None while hooks may change what it computes."""
+    """Something that changes when the model's weights or attention do; None while hooks may change what it computes.
+
+    It sees edits that autograd sees, not those of ``weight.data``: hence `remember`.
+    """
     for module in hf.modules():
         for hook in (*module._forward_hooks.values(), *module._forward_pre_hooks.values()):
             if not getattr(hook, "__module__", "").startswith("transformers."):  # whose own only take notes
@@ -155,10 +166,15 @@ def model_state(hf: Any) -> Any:
 
 
 def prefixes(model: Any) -> Prefixes:
-    """The model's remembered prefixes; they go when the model does."""
+    """The model's prefixes, remembered or not."""
     return Prefixes(model)
 
 
+def remember(model: Any) -> None:
+    """Remember a model's prompts from now on, none from before; its weights must not be edited until `forget`."""
+    _MEMORIES[model.hf] = Memory()
+
+
 def forget(model: Any) -> None:
-    """Free what is remembered of a model's prompts."""
+    """Free what is remembered of a model's prompts, and remember no more; it also goes when the model does."""
     _MEMORIES.pop(model.hf, None)

@@ -31,8 +31,9 @@ class Decoded:
     Attributes:
         ids: generated ids; the one that ended the answer is the last.
         text: what they say, up to that one (untrusted text).
-        top_key: int64 [layer, head, step]: position of each head's most attended key while it made token `step`.
-        top_weight: float32 [layer, head, step]: its attention weight.
+        top_key: int64 [layer, head, step]: position of each head's most attended key while it made token `step`; -1
+            where a learned sink (gpt-oss) took more than any key, so that the head rests and copies nothing.
+        top_weight: float32 [layer, head, step]: its attention weight, or that sink's.
         span_mass: float32 [layer, head, step]: mass on the answer span among the n largest weights (n = its length).
         query_mass: float32 [layer, head]: mass on the needle's sentence, mean over the question's tokens.
         null_mass: the same for the null question.
@@ -64,7 +65,8 @@ def decode(model: Any, task: Task, config: RetrievalConfig) -> Decoded:
     ends = Ends(model, config, task)
     generated: list[int] = []
     fed, cache = ids[-1:], cache_of(out)
-    with trace(model, stats=[TopKey(), TopMass(span, len(span))]) as t:  # the row that makes a token is the one before
+    stats = [TopKey(rest=True), TopMass(span, len(span))]
+    with trace(model, stats=stats) as t:  # the row that makes a token is the one before
         while not generated or not ends(generated):
             out = t.run(list(fed), cache=cache, **skip_logits(model))
             generated.append(next_id(out.logits[0, -1], task, len(generated)))

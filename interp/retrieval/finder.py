@@ -138,6 +138,10 @@ class RetrievalHeads:
         done.verdict = words.verdict(done, summed.said)
         return event.drawn(done, checks)
 
+    def prepare(self, model: Any) -> None:
+        """Remember a prompt for the next one that begins alike."""
+        cache.remember(model)
+
     def release(self, model: Any) -> None:
         """Free what was remembered of the prompts of a model."""
         cache.forget(model)

@@ -1,8 +1,8 @@
 """Whether a text gives an answer: ROUGE-1 recall, and whether it holds the answer word for word.
 
 Recall is the `rouge-score` library's, with Porter's stemmer, as in the released code of Wu et al. 2024 (arXiv
-2404.15574). That library's tokenizer knows a to z and 0 to 9 only; an answer with words it would drop is scored by the
-same library on words of any script.
+2404.15574). That library's tokenizer knows a to z and 0 to 9 only; an answer with any other letter is scored by the
+same library on words of any script, since that tokenizer would drop such words or tear them apart.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def recall(text: str, answer: str) -> float:
         text: what the model wrote (untrusted text).
         answer: what it should have; one without words gives 0.
     """
-    return float(_scorer(_dropped(answer)).score(answer, text)["rouge1"].recall)
+    return float(_scorer(_mangled(answer)).score(answer, text)["rouge1"].recall)
 
 
 def exact(text: str, answer: str) -> bool:
@@ -51,9 +51,9 @@ def words(text: str) -> list[str]:
     return found
 
 
-def _dropped(answer: str) -> bool:
-    """Whether the library's tokenizer would see nothing of one of the answer's words."""
-    return any(not any(c.isascii() for c in word) for word in words(answer))
+def _mangled(answer: str) -> bool:
+    """Whether the library's tokenizer would drop or tear one of the answer's words."""
+    return any(not one.isascii() and unicodedata.category(one)[0] in "LNM" for one in answer)
 
 
 @cache

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from interp.errors import UsageError
-from interp.finders.base import Unit, examines, release
+from interp.finders.base import Unit, examines, prepare, release
 from interp.findings import Findings
 from interp.runs.progress import Progress
 from interp.runs.provenance import identity, prompt_key
@@ -86,6 +86,7 @@ def _difference(name: str, theirs: Any, mine: Any) -> str:
 def execute(request: Request, folder: RunFolder, progress: Progress, tally: Tally) -> Findings:
     """Phases 1 to 4. Interrupted anywhere, a second call goes on after the last whole unit."""
     try:
+        prepare(request.finder, request.model)
         return _phases(request, folder, progress, tally)
     finally:
         release(request.finder, request.model)

@@ -75,6 +75,23 @@ def test_a_needle_at_the_beginning(arch: str) -> None:
     compare(model, replace_task(task, span=(0, 6), sentence=(0, 7)))
 
 
+def test_a_head_at_rest_on_its_learned_sink_copies_nothing() -> None:
+    """However little is left for the keys, one of them is the best; the sink stands above it."""
+    model = tiny_model("gpt_oss")
+    tasks = (random_task(40, seed) for seed in range(60))
+    copying = next(task for task in tasks if measured(model, task.prompt, CONFIG).arrays["events"].any())
+    with torch.no_grad():
+        for layer in model.hf.model.layers[1:]:
+            layer.self_attn.sinks.fill_(25.0)
+    compare(model, copying)
+    arrays = measured(model, copying.prompt, CONFIG).arrays
+    assert (arrays["top_key"][1:] == -1).all() and (arrays["top_weight"][1:] > 0.99).all()
+    assert not arrays["events"][1:].any() and (arrays["top_key"][0] >= 0).any()
+    with torch.no_grad():
+        model.hf.model.layers[0].self_attn.sinks.fill_(25.0)
+    assert not measured(model, copying.prompt, CONFIG).arrays["copies"].any()
+
+
 def replace_task(task: Task, **changes: Any) -> Task:
     changed = replace(task, **changes)
     return replace(changed, prompt=replace(changed.prompt, extra=changed.as_extra()))

@@ -15,10 +15,11 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 import interp
-from interp.finders.base import Unit
+from interp.finders.base import Unit, prepare, release
 from interp.interventions.ablate import ZeroHeads
+from interp.registry import FINDERS
 from interp.retrieval import cache
-from interp.retrieval.cache import cut, feed, forget, fork, prefixes, widened
+from interp.retrieval.cache import cut, feed, forget, fork, prefixes, remember, widened
 from interp.retrieval.config import RetrievalConfig
 from interp.retrieval.measure import measured
 from interp.tracing.tracer import trace
@@ -56,9 +57,9 @@ def test_sharing_and_order_change_no_bit(arch: str, small_chunks: None) -> None:
     model = tiny_model(arch)
     tasks = [random_task(length, seed, steps=3, shared=length - 20) for length in (40, 90, 130) for seed in (0, 1)]
     alone = [measured(model, task.prompt, WHOLE) for task in tasks]
-    assert not remembered(model).marks
     for order in ([0, 1, 2, 3, 4, 5], [5, 0, 4, 2, 1, 3], [3, 2, 5, 5, 0, 1]):
-        forget(model)
+        remember(model)
+        assert not remembered(model).marks
         for index in order:
             assert same(measured(model, tasks[index].prompt, SHARED), alone[index])
 
@@ -68,6 +69,7 @@ def test_chunks_of_their_real_size(arch: str) -> None:
     model = tiny_model(arch, max_position_embeddings=1024)
     first, second = (random_task(700, seed, shared=600) for seed in (0, 1))
     alone = measured(model, second.prompt, WHOLE)
+    remember(model)
     measured(model, first.prompt, SHARED)
     assert sorted(remembered(model).marks) == [256, 512]
     fed = []
@@ -109,6 +111,7 @@ def test_a_widened_fork_gives_every_row_the_same(small_chunks: None) -> None:
 
 def test_a_cut_of_full_layers_is_a_view(small_chunks: None) -> None:
     model, ids = tiny_model("llama"), random_task(90).prompt.ids
+    remember(model)
     prefixes(model).read(ids)
     memory = remembered(model)
     assert sorted(memory.marks) == [16, 32, 48, 64, 80] and not any(memory.marks.values())
@@ -121,6 +124,7 @@ def test_a_cut_of_full_layers_is_a_view(small_chunks: None) -> None:
 
 def test_windows_are_few_and_hold_no_more_than_themselves(small_chunks: None) -> None:
     model, ids = tiny_model("gemma3", max_position_embeddings=1024), random_task(400).prompt.ids
+    remember(model)
     prefixes(model).read(ids)
     marks = remembered(model).marks
     assert len(marks) == cache.WINDOWS and max(marks) == 400 and max(np.diff([0, *sorted(marks)])) <= 128
@@ -135,6 +139,7 @@ def test_an_interrupted_read_leaves_what_was_there(arch: str, small_chunks: None
     model = tiny_model(arch)
     first, second = (random_task(90, seed, shared=40) for seed in (0, 1))
     alone = [measured(model, task.prompt, WHOLE) for task in (first, second)]
+    remember(model)
     measured(model, first.prompt, SHARED)
     calls = []
 
@@ -155,14 +160,26 @@ def test_an_interrupted_read_leaves_what_was_there(arch: str, small_chunks: None
 
 def test_changed_weights_are_read_anew(small_chunks: None) -> None:
     model, task = tiny_model("llama"), random_task(60)
+    remember(model)
     measured(model, task.prompt, SHARED)
     with torch.no_grad():
         model.hf.model.layers[1].mlp.down_proj.weight.mul_(3)
     assert same(measured(model, task.prompt, SHARED), measured(model, task.prompt, WHOLE))
 
 
+def test_nothing_is_remembered_that_no_run_asked_for(small_chunks: None) -> None:
+    """An edit of ``weight.data`` leaves no trace on the weights, so what was read before must not be there."""
+    model, task = tiny_model("llama"), random_task(60)
+    for begun in (lambda: None, lambda: remember(model)):  # without a run; and a run that begins after the edit
+        measured(model, task.prompt, SHARED)
+        model.hf.model.layers[1].mlp.down_proj.weight.data.mul_(3)
+        begun()
+        assert same(measured(model, task.prompt, SHARED), measured(model, task.prompt, WHOLE))
+
+
 def test_what_an_edit_changes_is_neither_used_nor_kept(small_chunks: None) -> None:
     model, ids = tiny_model("llama"), random_task(60).prompt.ids
+    remember(model)
     clean = prefixes(model).read(ids)
     edit = ZeroHeads([(0, 1)])
     with trace(model, edit=[edit]):
@@ -187,6 +204,7 @@ def test_an_unknown_kind_of_layer_is_copied_in_full() -> None:
 
 def test_the_memory_goes_with_the_model() -> None:
     model = tiny_model("llama")
+    remember(model)
     measured(model, random_task(40).prompt, SHARED)
     gone = weakref.ref(model.hf)
     del model
@@ -196,25 +214,36 @@ def test_the_memory_goes_with_the_model() -> None:
 
 def test_forgetting_frees_the_caches(small_chunks: None) -> None:
     model = tiny_model("llama")
+    remember(model)
     prefixes(model).read(random_task(40).prompt.ids)
     kept = weakref.ref(remembered(model).cache)
     forget(model)
     gc.collect()
-    assert kept() is None and not remembered(model).marks
+    assert kept() is None and remembered(model) is None
 
 
 @pytest.mark.parametrize("stop_at", [None, 1])
 def test_a_run_lets_its_finder_free_what_it_remembers(tmp_path: Path, stop_at: int | None) -> None:
-    freed = []
+    told = []
     model = interp.load(tiny("llama"), tokenizer=tiny_tokenizer())
     texts = {"one": "the cat sat.", "two": "a dog ran."}
     with registered() as finder:
         finder.stop_at = stop_at
-        MassFinder.release = lambda self, model: freed.append(model)  # type: ignore[attr-defined]
+        MassFinder.prepare = lambda self, model: told.append(("begun", model))  # type: ignore[attr-defined]
+        MassFinder.release = lambda self, model: told.append(("over", model))  # type: ignore[attr-defined]
         try:
             interp.scan(model, find="mass", texts=texts, progress=False, out=tmp_path / "run")
         except KeyboardInterrupt:
             assert stop_at == 1
         finally:
-            del MassFinder.release  # type: ignore[attr-defined]
-    assert freed == [model]
+            del MassFinder.prepare, MassFinder.release  # type: ignore[attr-defined]
+    assert told == [("begun", model), ("over", model)]
+
+
+@pytest.mark.parametrize("name", ["retrieval-heads", "heads"])
+def test_the_finders_remember_during_a_run_alone(name: str) -> None:
+    found, model = FINDERS.get(name), tiny_model("llama")
+    prepare(found, model)
+    assert remembered(model) is not None
+    release(found, model)
+    assert remembered(model) is None

@@ -23,6 +23,14 @@ from interp.retrieval.rouge import exact, recall, words
         ("4,096 tokens", "4096", 0.0),  # a comma parts numbers
         ("it was 17 days", "17 days", 1.0),
         ("naïve", "naïve", 1.0),
+        # words with a letter that the library's own tokenizer would drop, and with them what is left
+        ("Plan D", "Łódź", 0.0),
+        ("The caf was shut", "café", 0.0),
+        ("the cafe", "café", 0.0),
+        ("It was the CAFÉ.", "the café", 1.0),
+        ("the old cafés", "the café", 1 / 2),
+        ("ﬁve", "ﬁve days", 1 / 2),
+        ("“five” days — so", "“five” days", 1.0),
         # scripts the library's own tokenizer has no words of
         ("Ключ лежит в синем чайнике.", "в синем чайнике", 1.0),
         ("Стоит в красном чайнике", "в синем чайнике", 2 / 3),

@@ -45,17 +45,28 @@ class TopKey:
     """Each query's most attended key.
 
     Result: dict of `position` (int64, first of ties) and `weight`, each [layer, batch, head, query].
+
+    Attributes:
+        rest: let a learned sink logit (gpt-oss), which stands beside the keys, compete with them: where it takes more
+            than any key, `position` is -1 (no key) and `weight` is the sink's share, 1 less the sum of the row. A query
+            that sees nothing is at rest as well.
     """
 
     layers: frozenset[int] | None = None
     name: str = "top_key"
+    rest: bool = False
 
     def accumulator(self, frame: PassFrame) -> PerQuery:
         """See `Statistic`."""
 
         def top(block: RowBlock) -> dict[str, Tensor]:
             weight, index = block.rows.max(-1)
-            return {"position": index + block.key_start, "weight": weight}
+            position = index + block.key_start
+            if self.rest:
+                share = 1 - block.rows.sum(-1)
+                position = torch.where(share > weight, -1, position)
+                weight = torch.maximum(share, weight)
+            return {"position": position, "weight": weight}
 
         return PerQuery(self.name, frame, top)
 

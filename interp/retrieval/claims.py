@@ -19,6 +19,7 @@ from interp.verify import LEVEL, over_prompts
 
 NOTHING_KEPT = "no instance was kept: the answers did not come back"
 ONE_NEEDLE = "at least two needles with kept instances are needed"
+NOTHING_COPIED = "no head copied anything"
 NORMAL = 1.96
 
 
@@ -32,10 +33,12 @@ def claims(
     ``always_active`` and ``sometimes_active`` of the retrieval heads.
     """
     retrieval = found.retrieval(config.threshold)
-    correlation, overlap, needles = (
-        (halves.correlation, halves.overlap, halves.needles) if halves else ((), (), len(np.unique(found.which)))
+    correlation, overlap, needles, silent = (
+        (halves.correlation, halves.overlap, halves.needles, halves.silent)
+        if halves
+        else ((), (), len(np.unique(found.which)), 0)
     )
-    why = ONE_NEEDLE if found.kept else NOTHING_KEPT
+    why = (NOTHING_COPIED if halves else ONE_NEEDLE) if found.kept else NOTHING_KEPT
     return {
         "recall": over_prompts(instances.by_needle(instances.recall), config.seed, ""),
         "kept_share": over_prompts(instances.by_needle(instances.kept.astype(np.float64)), config.seed, ""),
@@ -48,8 +51,8 @@ def claims(
             "n": needles,
             **({} if found.kept else {"why": NOTHING_KEPT}),
         },
-        "split_half": stability.over_halves(np.asarray(correlation), needles, why),
-        "top_overlap": stability.over_halves(np.asarray(overlap), needles, why),
+        "split_half": stability.over_halves(np.asarray(correlation), needles, why, silent),
+        "top_overlap": stability.over_halves(np.asarray(overlap), needles, why, silent),
         **stability.activity(found.per_instance, found.which, retrieval, config.seed),
     }
 

@@ -8,9 +8,11 @@ Wu et al. 2024, Retrieval Head Mechanistically Explains Long-Context Factuality,
    as the released code counts it, with repeats; HeadKV's mass in the needle, arXiv 2410.19258; QRHead's mass from the
    question, less that from a null question, arXiv 2506.09944; and induction on repeated random tokens.)
 2. Find. An instance counts when ROUGE-1 recall of the answer is above one half. A head's score is its mean over these,
-   with a bootstrap interval over needles; from 0.1 on it is a retrieval head. Half of the needles, seeded, choose the
-   heads that are masked; random heads that exclude the retrieval heads, as many a layer, stand against them.
-3. Check. On each prompt of the other needles: the answer with the best K heads masked, and with K random ones.
+   with a bootstrap interval over needles; from 0.1 on it is a retrieval head. Half of the needles that were answered
+   at least once, seeded, choose the heads that are masked; random heads that exclude the retrieval heads, as many a
+   layer, stand against them.
+3. Check. On each prompt of the other half: the answer with the best K heads masked, and with K random ones. (Needles
+   that were never answered neither choose nor judge.)
 4. Examine. The same on plain text (next-token loss), and on questions asked with and without the text that answers
    them.
 5. Conclude. Change of recall by K, retrieval against random heads, with intervals over needles.
@@ -65,7 +67,7 @@ class RetrievalHeads:
         instances = Instances.of(prompts, units, config)
         found = scores(instances, config)
         rows, retrieval = table(found, config), found.heads(config.threshold)
-        choosing, judging = split(instances.needles, config)
+        choosing, judging = split(instances.answered, config)
         halves = stability.halves(found.per_instance, found.which, config.seed)
         known = published.published(facts) if found.kept else None
         summary = {
@@ -99,7 +101,7 @@ class RetrievalHeads:
             charts=pictures.charts(found, halves, config),
             sheets=[
                 *([] if known is None else [published.sheet(known, found)]),
-                *pictures.sheets(instances, judging),
+                *pictures.sheets(instances, choosing, judging),
             ],
         )
         findings.summary["heading"] = words.heading(findings, instances, config, facts)

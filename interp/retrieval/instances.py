@@ -60,6 +60,11 @@ class Instances:
         return tuple(dict.fromkeys(task.needle for task in self.tasks))
 
     @cached_property
+    def answered(self) -> tuple[str, ...]:
+        """Names of those of which at least one instance is kept."""
+        return tuple(name for index, name in enumerate(self.needles) if self.kept[self.which == index].any())
+
+    @cached_property
     def which(self) -> np.ndarray:
         """[instance] index of its needle."""
         at = {name: index for index, name in enumerate(self.needles)}

@@ -21,7 +21,7 @@ MAPS = (
     ("active", "Share of the kept instances in which the head copies", "share of kept instances"),
     ("mass_in_needle", "Mass in the needle while the answer is written (HeadKV)", "attention on the answer span"),
     ("qr_score", "Attention from the question to the needle less that from N/A (QRHead)", "difference of attention"),
-    ("induction", "Induction on repeated random tokens", "attention to the token behind the last occurrence"),
+    ("induction", "Induction on repeated random tokens", "attention to the tokens behind earlier copies"),
 )
 BINS = 5
 """Depths of own material are drawn in so many equal parts of the text."""
@@ -49,7 +49,8 @@ INSTANCE_COLUMNS = (
         "part",
         "string",
         "part",
-        "choosing: its scores choose the heads that are masked; judging: masking is tested on it.",
+        "choosing: its scores choose the heads that are masked; judging: masking is tested on it; neither: its needle "
+        "was never answered.",
     ),
     Column("form", "string", "form", "How it is asked."),
     Column("tokens", "Int64", "tokens", "Length of the prompt."),
@@ -209,9 +210,9 @@ def activity_chart(found: Scores, config: RetrievalConfig) -> Chart:
     )
 
 
-def sheets(instances: Instances, judging: frozenset[str]) -> list[Sheet]:
+def sheets(instances: Instances, choosing: frozenset[str], judging: frozenset[str]) -> list[Sheet]:
     """Recall by form, length and depth; and every instance with its answer."""
-    return [recall_sheet(instances), instance_sheet(instances, judging)]
+    return [recall_sheet(instances), instance_sheet(instances, choosing, judging)]
 
 
 def recall_sheet(instances: Instances) -> Sheet:
@@ -242,8 +243,9 @@ def recall_sheet(instances: Instances) -> Sheet:
     )
 
 
-def instance_sheet(instances: Instances, judging: frozenset[str]) -> Sheet:
+def instance_sheet(instances: Instances, choosing: frozenset[str], judging: frozenset[str]) -> Sheet:
     """Every instance: where its needle stood, and what came back."""
+    part = dict.fromkeys(choosing, "choosing") | dict.fromkeys(judging, "judging")
     rows = [
         (
             task.prompt.name,
@@ -253,7 +255,7 @@ def instance_sheet(instances: Instances, judging: frozenset[str]) -> Sheet:
             task.answer,
             "yes" if exact else "no",
             task.needle,
-            "judging" if task.needle in judging else "choosing",
+            part.get(task.needle, "neither"),
             task.form,
             len(task.prompt),
             float(task.depth_achieved),

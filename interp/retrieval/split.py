@@ -1,4 +1,8 @@
-"""Which needles choose the heads that are masked, and which judge what masking does."""
+"""Which needles choose the heads that are masked, and which judge what masking does.
+
+Only needles that the untouched model answered take part: the others tell of no head, and masking cannot take an answer
+from them. What the model does under a mask decides nothing here.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,7 @@ def split(needles: Sequence[str], config: RetrievalConfig) -> tuple[frozenset[st
     `MIN_CHOOSING` to choose by. Of two or more needles each side gets one; a single one judges.
 
     Args:
-        needles: names, of every instance or of every needle, in any order.
+        needles: names of those that were answered at least once, in any order.
         config: `held_out` and `seed` are used.
     """
     names = sorted(set(needles))

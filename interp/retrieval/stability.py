@@ -34,7 +34,9 @@ class Halves:
     """Agreement of head scores between random halves of the needles.
 
     Attributes:
-        correlation, overlap: one value a pair of halves; pairs where one side had no score are left out.
+        correlation, overlap: one value a pair of halves; 0 where no head copies on one side, which agrees with nothing
+            that the other finds. Empty where no head ever copies.
+        silent: how many pairs these are.
         example: the first pair's scores, [2, head].
         needles: needles with kept instances.
     """
@@ -43,6 +45,7 @@ class Halves:
     overlap: np.ndarray
     example: np.ndarray
     needles: int
+    silent: int
 
 
 def halves(per_instance: np.ndarray, which: np.ndarray, seed: int) -> Halves | None:
@@ -58,24 +61,22 @@ def halves(per_instance: np.ndarray, which: np.ndarray, seed: int) -> Halves | N
     if n < 2:
         return None
     rng = np.random.default_rng((seed, n))
-    correlations, overlaps, example = [], [], None
+    copying = bool((per_instance > 0).any())
+    correlations, overlaps, example, silent = [], [], None, 0
     for _ in range(HALVES):
         order = rng.permutation(n)
         left, right = (totals[side].sum(axis=0) / counts[side].sum() for side in (order[: n // 2], order[n // 2 :]))
         example = np.stack([left, right]) if example is None else example
-        correlations.append(spearman(left, right))
-        overlaps.append(top_overlap(left, right))
+        if copying:
+            correlations.append(spearman(left, right) or 0.0)
+            overlaps.append(top_overlap(left, right) or 0.0)
+            silent += not (left.any() and right.any())
     assert example is not None
-    return Halves(
-        np.array([one for one in correlations if one is not None]),
-        np.array([one for one in overlaps if one is not None]),
-        example,
-        n,
-    )
+    return Halves(np.array(correlations), np.array(overlaps), example, n, silent)
 
 
-def over_halves(values: np.ndarray, needles: int, why: str) -> dict[str, Any]:
-    """A claim: mean over pairs of halves, and the range that holds 95 % of them."""
+def over_halves(values: np.ndarray, needles: int, why: str, silent: int = 0) -> dict[str, Any]:
+    """A claim: mean over pairs of halves, and the range that holds 95 % of them; `silent` as in `Halves`."""
     if not len(values):
         return {"mean": None, "low": None, "high": None, "n": needles, "why": why}
     low, high = np.quantile(values, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
@@ -84,7 +85,8 @@ def over_halves(values: np.ndarray, needles: int, why: str) -> dict[str, Any]:
         "low": float(low),
         "high": float(high),
         "n": needles,
-        "interval": f"over {len(values)} random halves of the needles",
+        "interval": f"over {len(values)} random halves of the needles"
+        + (f", {silent} of them with a side on which no head copied (counted as 0)" if silent else ""),
     }
 
 

@@ -57,8 +57,8 @@ COLUMNS = (
         "induction",
         "float64",
         "induction",
-        "Attention to the token behind the last occurrence of the same token, on random tokens given twice, mean over "
-        "all instances; missing with random_tokens=0.",
+        "Attention to the tokens behind all earlier copies of the query's token, on random tokens given twice, mean "
+        "over the second copy's queries and over all instances; missing with random_tokens=0.",
     ),
     Column(
         "class",

@@ -17,10 +17,6 @@ from interp.retrieval.table import Scores, label
 from interp.text import printable
 from interp.verify import MIN_PROMPTS
 
-WAYS_OUT = (
-    "try shorter prompts (--max-length), another form of the question (--probe-set form=prefix, or chat with --chat), "
-    "or a larger model"
-)
 FORMS = {
     "bare": "the question alone",
     "prefix": "the question and the answer's beginning",
@@ -71,8 +67,22 @@ def unanswered(instances: Instances, facts: ModelFacts, config: RetrievalConfig)
     return (
         f"No head of {printable(facts.name, LONGEST_NAME)} can be scored: the model did not bring back the answer in "
         f"any of {count(len(instances), 'instance')}. Its mean recall is {instances.recall.mean():.2f}, the best "
-        f"{instances.recall.max():.2f}, and an instance counts above {config.min_recall:g}; {WAYS_OUT}."
+        f"{instances.recall.max():.2f}, and an instance counts above {config.min_recall:g}; try {ways_out(instances)}."
     )
+
+
+def ways_out(instances: Instances) -> str:
+    """What might bring answers back, of what was not tried: ``shorter prompts (--max-length), or a larger model``."""
+    forms = {task.form for task in instances.tasks}
+    ways = ["shorter prompts (--max-length)"]
+    if "own" in forms:
+        if all(task.prompt.text.rstrip().endswith("Answer:") for task in instances.tasks):
+            ways.append('a "prefix" in each line of the file, which begins the answer')
+    elif "prefix" not in forms:
+        ways.append("the answer's beginning behind the question (--probe-set form=prefix)")
+    if not forms & {"own", "chat"}:
+        ways.append("the model's chat template, if it has one (--probe-set form=chat --chat)")
+    return f"{', '.join(ways)}, or a larger model"
 
 
 def behind(findings: Findings) -> str:
@@ -154,15 +164,29 @@ def caveats(
         )
     never = [name for i, name in enumerate(instances.needles) if not instances.kept[instances.which == i].any()]
     if found.kept and never:
-        said.append(f"No instance counted of {count(len(never), 'needle')}: {', '.join(never[:8])}.")
+        said.append(
+            f"No instance counted of {count(len(never), 'needle')}, which neither {'chooses' if len(never) == 1 else 'choose'} "
+            f"heads nor {'judges' if len(never) == 1 else 'judge'} them: {', '.join(never[:8])}."
+        )
     said.append(asked(instances))
-    said.append(
-        f"Heads to be masked are chosen on {count(len(choosing), 'needle')} and judged on "
-        f"{count(len(judging), 'other')}; the table's scores are over all kept instances."
-        if choosing
-        else "One needle alone cannot both choose heads and judge them, so none is masked; give at least two."
-    )
+    said.append(parted(len(choosing), len(judging), len(instances.needles)))
     cut = sum(task.prompt.truncated for task in instances.tasks)
     if cut:
         said.append(f"{count(cut, 'prompt')} {'was' if cut == 1 else 'were'} truncated.")
     return said
+
+
+def parted(choosing: int, judging: int, needles: int) -> str:
+    """How many needles choose the heads that are masked, and how many judge them."""
+    if choosing:
+        which = (
+            "" if choosing + judging == needles else f", of the {choosing + judging} of {needles} that were answered"
+        )
+        return (
+            f"Heads to be masked are chosen on {count(choosing, 'needle')} and judged on {count(judging, 'other')}{which}; "
+            "the table's scores are over all kept instances."
+        )
+    if not judging:
+        return "No needle was answered, so no head is masked."
+    alone = "One needle alone" if needles == 1 else f"Of {needles} needles only one was answered, which"
+    return f"{alone} cannot both choose heads and judge them, so none is masked; at least two are needed."

@@ -63,6 +63,22 @@ def test_needles_that_choose_do_not_judge() -> None:
     assert again["masks"]["1"]["retrieval"] == [[0, 1]] and again["retrieval"][0] == "2.2"
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_answered_needles_alone_are_parted(seed: int) -> None:
+    """Eight of twelve were answered: four choose and four judge, whichever they are."""
+    names = [f"needle {i}" for i in range(12)]
+    prompts, units = made(names, chance(12), [0.0] * 4 + [1.0] * 8)
+    config = RetrievalConfig(ks=(0, 1), draws=1, seed=seed)
+    findings = retrieval_heads.find(prompts, units, config, facts())
+    summary = findings.summary
+    assert len(summary["choosing"]) == len(summary["judging"]) == 4
+    assert set(summary["choosing"]) | set(summary["judging"]) == set(names[4:])
+    assert summary["masks"]["1"]["retrieval"] == [[0, 1]]
+    assert not any(told["judging"] for told in summary["prompts"][:4])
+    (sheet,) = [one for one in findings.sheets if one.name == "instances"]
+    assert [row[7] for row in sheet.rows[:4]] == ["neither"] * 4
+
+
 @pytest.mark.parametrize("recalls", [[1.0], [0.0]])
 def test_one_needle_has_nothing_to_verify(recalls: list[float]) -> None:
     config = RetrievalConfig()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from interp.retrieval import stability
-from interp.retrieval.claims import NOTHING_KEPT, ONE_NEEDLE, claims, zero_share
+from interp.retrieval.claims import NOTHING_COPIED, NOTHING_KEPT, ONE_NEEDLE, claims, zero_share
 from interp.retrieval.config import RetrievalConfig
 from interp.retrieval.instances import Instances
 from interp.retrieval.table import scores
@@ -42,6 +42,23 @@ def test_halves_are_of_needles_not_of_instances() -> None:
     assert halves is not None
     assert {tuple(side) for side in halves.example} == {(1, 0, 0, 0), (0, 1, 0, 0)}
     assert (halves.overlap == 0).all()
+
+
+def test_a_half_that_copies_nothing_agrees_with_nothing() -> None:
+    """One needle of four is copied from: whichever half it is in, the other is silent."""
+    per_instance = np.zeros((4, 5))
+    per_instance[2] = 0.9, 0.4, 0.0, 0.0, 0.1
+    halves = stability.halves(per_instance, np.arange(4), 0)
+    assert halves is not None and halves.silent == len(halves.correlation) == stability.HALVES
+    assert not halves.correlation.any() and not halves.overlap.any()
+    per_instance[0] = per_instance[2]
+    some = stability.halves(per_instance, np.arange(4), 0)
+    assert some is not None and 0 < some.silent < stability.HALVES
+    assert some.correlation.mean() == pytest.approx(1 - some.silent / stability.HALVES)
+    claim = stability.over_halves(some.correlation, 4, "", some.silent)
+    assert f"{some.silent} of them with a side on which no head copied (counted as 0)" in claim["interval"]
+    none = told(["a", "b"], np.zeros((2, 1, 3)))["split_half"]
+    assert none["mean"] is None and none["why"] == NOTHING_COPIED
 
 
 def test_one_needle_has_no_halves() -> None:

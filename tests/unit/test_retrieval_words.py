@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -50,8 +51,11 @@ def test_a_model_that_cannot_do_the_task_is_told_what_to_try() -> None:
     told = found(["a", "b", "b"], chance(3), [0.1, 0.5, 0.0])
     assert told.verdict.startswith(
         "No head of made-up can be scored: the model did not bring back the answer in any of 3 instances. Its mean "
-        "recall is 0.20, the best 0.50, and an instance counts above 0.5; try shorter prompts (--max-length)"
+        "recall is 0.20, the best 0.50, and an instance counts above 0.5; try shorter prompts (--max-length), the "
+        "answer's beginning behind the question (--probe-set form=prefix), the model's chat template, if it has one "
+        "(--probe-set form=chat --chat), or a larger model."
     )
+    assert "No needle was answered, so no head is masked." in told.caveats
     assert told.charts == [] and told.summary["masks"] == {} and told.summary["shown"] is None
     assert told.table["score"].isna().all() and len(told.table) == 12
     assert [one.name for one in told.heatmaps] == ["induction", "recall"]
@@ -63,12 +67,31 @@ def test_caveats_name_what_is_thin() -> None:
     told = " ".join(found(["a", "b", "c", "d"], copies, [1.0, 1.0, 1.0, 0.2]).caveats)
     assert "Intervals of the scores are over 3 needles: at least 8 are needed" in told
     assert "1 head called retrieval by its mean might score less than 0.1 on other needles" in told
-    assert "No instance counted of 1 needle: d." in told
+    assert "No instance counted of 1 needle, which neither chooses heads nor judges them: d." in told
     assert "Asked with the question alone." in told
-    assert "chosen on 2 needles and judged on 2 others" in told
+    assert "chosen on 1 needle and judged on 2 others, of the 3 of 4 that were answered; the table" in told
     assert "truncated" not in told
     (one,) = [text for text in found(["a"], chance(1)).caveats if "One needle alone" in text]
     assert "none is masked" in one
+    told = found(["a", "b"], chance(2), [1.0, 0.0])
+    assert any("Of 2 needles only one was answered, which cannot both choose" in text for text in told.caveats)
+    assert told.summary["masks"] == {}
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "ways"),
+    [
+        ("prefix", "Answer: The key is", "the model's chat template, if it has one (--probe-set form=chat --chat), "),
+        ("chat", "", "the answer's beginning behind the question (--probe-set form=prefix), "),
+        ("own", "Question: where?\nAnswer:", 'a "prefix" in each line of the file, which begins the answer, '),
+        ("own", "Question: where?\nAnswer: The key is", ""),
+    ],
+)
+def test_nothing_is_suggested_that_was_tried(form: str, text: str, ways: str) -> None:
+    prompts, units = made(["a"], chance(1), [0.0])
+    prompts[0].extra["needle"]["form"] = form
+    told = retrieval_heads.find([replace(prompts[0], text=text)], units, CONFIG, facts())
+    assert told.verdict.endswith(f"; try shorter prompts (--max-length), {ways}or a larger model.")
 
 
 def test_the_form_says_how_it_was_chosen() -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -20,12 +20,18 @@ from interp.tracing.calls import skip_logits
 from interp.tracing.passes import cache_of
 from interp.tracing.tracer import Trace, trace
 
+Phase = Literal["prefill", "decode"]
+"""The prompt is read up to the token before its last; or tokens of the answer are made."""
 Traced = Callable[[Mask], AbstractContextManager[Trace]]
 """Opens a trace of the arms that are left, under their masks."""
 
 
 class Watch(Protocol):
     """Something that looks on while a mask is applied; see `interp.retrieval.proof`."""
+
+    def begin(self, phase: Phase, mask: Mask) -> None:
+        """A trace of these arms, which are those of its batch, is about to be opened."""
+        ...
 
     def stats(self) -> list[Any]:
         """Statistics for a trace."""
@@ -43,18 +49,29 @@ def answers(
     config: RetrievalConfig,
     means: Mapping[Head, Tensor] | None = None,
     watch: Watch | None = None,
+    most: Sequence[int] | None = None,
 ) -> list[tuple[int, ...]]:
     """The ids each arm generates greedily (the one that ended its answer is the last).
 
     ``config.when``: ``decode`` masks from the last prompt token on, so in every step that makes a token; ``prefill``
     every prompt token before that one; ``both`` all of them. `config.at_once` arms run side by side.
 
+    Args:
+        means: for ``mean``.
+        watch: looks on wherever a mask is applied.
+        most: by arm, so many tokens are made, whatever they are; None = up to the end of the answer.
+
     Raises:
         NumbersError: an arm's logits are not finite.
     """
 
-    def traced(rows: Mask) -> AbstractContextManager[Trace]:
-        return under(model, edits(model, config.how, rows, means, keys_of(task)), watch)
+    def masking(phase: Phase) -> Traced:
+        def traced(rows: Mask) -> AbstractContextManager[Trace]:
+            if watch is not None:
+                watch.begin(phase, rows)
+            return under(model, edits(model, config.how, rows, means, keys_of(task)), watch)
+
+        return traced
 
     def untraced(rows: Mask) -> AbstractContextManager[Trace]:
         return under(model, [], None)
@@ -64,10 +81,14 @@ def answers(
         context = prefixes(model).read(ids[: task.tail], config.share_prefix)
         if task.tail < len(ids) - 1:
             context, _ = feed(model, ids[task.tail : -1], context)
+    traced = untraced if config.when == "prefill" else masking("decode")
     out: list[tuple[int, ...]] = []
     for part in mask.split(config.at_once):
-        cache = read_masked(model, ids[:-1], part, traced) if context is None else widened(context, len(part))
-        out += decoded(model, task, part, cache, config, untraced if config.when == "prefill" else traced)
+        cache = (
+            read_masked(model, ids[:-1], part, masking("prefill")) if context is None else widened(context, len(part))
+        )
+        limits = None if most is None else most[len(out) : len(out) + len(part)]
+        out += decoded(model, task, part, cache, config, traced, limits)
     return out
 
 
@@ -97,9 +118,19 @@ def read_masked(model: Any, ids: tuple[int, ...], mask: Mask, traced: Traced) ->
 
 
 def decoded(
-    model: Any, task: Task, mask: Mask, cache: Any, config: RetrievalConfig, traced: Traced
+    model: Any,
+    task: Task,
+    mask: Mask,
+    cache: Any,
+    config: RetrievalConfig,
+    traced: Traced,
+    most: Sequence[int] | None = None,
 ) -> list[tuple[int, ...]]:
-    """Greedy answers of a batch behind the same tokens; arms that are done leave it once half of them are."""
+    """Greedy answers of a batch behind the same tokens; arms that are done leave it once half of them are.
+
+    Args:
+        most: see `answers`.
+    """
     ends = Ends(model, config, task)
     generated: list[list[int]] = [[] for _ in mask]
     alive = list(range(len(mask)))  # the arm of each row of the batch
@@ -113,7 +144,7 @@ def decoded(
                 for arm, one in zip(alive, fed[:, 0].tolist(), strict=True):
                     if arm not in done:
                         generated[arm].append(one)
-                        if ends(generated[arm]):
+                        if ends(generated[arm]) if most is None else len(generated[arm]) >= most[arm]:
                             done.add(arm)
                 if sum(arm in done for arm in alive) * 2 >= len(alive) and shares(cache):
                     break

@@ -144,3 +144,34 @@ def test_a_mask_that_is_not_there_is_caught(monkeypatch: pytest.MonkeyPatch, how
         assert found["failed"] == [layer] and found["worst"] > 1e-4
     monkeypatch.setattr(arms, "edits", lambda *a: [])  # what the released code does on half of its models
     assert proof(model, task, sets, config, means)["failed"] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("how", ["zero", "mean", "uniform", "block"])
+@pytest.mark.parametrize("until", [1, 2], ids=["prefill alone", "no batch that arms have left"])
+def test_a_mask_that_is_there_in_one_phase_alone_is_caught(
+    monkeypatch: pytest.MonkeyPatch, how: Any, until: int
+) -> None:
+    """The mask is put in while the prompt is read, then while all arms answer, then for those that are left."""
+    model, config, honest, calls = model_of("llama"), RetrievalConfig(how=how, when="both"), masks.edits, []
+
+    def short(*given: Any) -> list[Any]:
+        calls.append(len(given[2]))
+        return honest(*given) if len(calls) <= until else []
+
+    means = means_for(model, config)
+    monkeypatch.setattr(arms, "edits", short)
+    found = proof(model, task_for(model), [[(0, 1), (1, 2)], [(1, 0), (2, 3)]], config, means)
+    assert found["failed"] == [0, 1, 2] and found["phases"] == ["prefill", "decode"]
+    assert len(calls) == 3 and calls[2] == calls[1] // 2
+
+
+def test_a_needle_out_of_a_windows_sight_proves_nothing() -> None:
+    """The tiny gemma3's sliding layers see 8 tokens back: the needle at 8..15 of 60 is out of their sight when answers
+    are made, and in sight of the queries right behind it when the prompt is read."""
+    model = model_of("gemma3")
+    task, sets = task_for(model, tokens=60), [[(0, 1), (1, 0)], [(0, 2), (2, 3)]]
+    sliding = [i for i, kind in enumerate(model.config.layer_types) if kind == "sliding_attention"]
+    assert 0 < len(sliding) < 3
+    found = proof(model, task, sets, RetrievalConfig(how="block"), None)
+    assert found["nothing"] == sliding and found["failed"] == []
+    assert proof(model, task, sets, RetrievalConfig(how="block", when="both"), None)["nothing"] == []

@@ -33,7 +33,7 @@ from interp.finders.base import ModelFacts, Unit
 from interp.findings import Findings
 from interp.heads import check, classes, pictures, words
 from interp.heads.config import COLUMNS, KINDS, TESTED, HeadsConfig
-from interp.heads.measure import measure
+from interp.heads.measure import effort, measure
 from interp.registry import finder
 from interp.retrieval import cache
 from interp.verify import over_prompts, paired
@@ -46,7 +46,7 @@ class Heads:
 
     probe = "needle"
     max_length = 1024
-    passes = 20.0  # forward passes a prompt, for --dry-run
+    effort = staticmethod(effort)
 
     def measure(self, model: Any, prompt: Prompt, config: HeadsConfig) -> Unit:
         """1. All scores of one prompt."""
@@ -114,6 +114,7 @@ class Heads:
             seed=config.seed,
             also_alone=True,
         ).verification()
+        verification = replace(verification, unit="sequence")
         if not tested and findings.summary["counts"][TESTED] and ran:
             verification = replace(verification, verdict="not run", how=words.NO_CONTROL)
         claims = claimed([facts for _, facts in ran], config)

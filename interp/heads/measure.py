@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import ceil
 from typing import Any
 
 import numpy as np
 
-from interp.finders.base import Unit
-from interp.heads.config import HeadsConfig
+from interp.finders.base import Effort, Unit
+from interp.heads.config import KINDS, HeadsConfig
 from interp.heads.random_scores import random_scores
 from interp.retrieval.config import RetrievalConfig
-from interp.retrieval.task import has_task
+from interp.retrieval.task import has_task, task_of
 from interp.tracing.calls import received
 from probes.base import Prompt
 
@@ -33,6 +35,19 @@ def measure(model: Any, prompt: Prompt, config: HeadsConfig) -> Unit:
         arrays |= {"retrieval": unit.arrays["copies"], "qr_score": unit.arrays["qr_score"]}
     return Unit(
         {name: np.asarray(array, np.float32) for name, array in arrays.items()}, {"anchor": anchor, "recall": recall}
+    )
+
+
+def effort(config: HeadsConfig, prompts: Sequence[Prompt]) -> Effort:
+    """For ``--dry-run``: what all phases ask of the model; an upper bound, as if every class had heads and every answer
+    took all the tokens it may."""
+    tasks = [task_of(prompt) for prompt in prompts if has_task(prompt)]
+    runs = 1 + len(KINDS) * (1 + config.controls)
+    return Effort(
+        passes=1 + len(tasks) / len(prompts),
+        decodes=ceil(sum(task.max_new_tokens for task in tasks) / len(prompts)),
+        caches=2 if tasks else 0,
+        tokens=2 * config.length * (len(prompts) + min(config.checked, len(prompts)) * runs),
     )
 
 

@@ -35,6 +35,7 @@ from interp.retrieval import cache, causal, event, measure, pictures, published,
 from interp.retrieval.claims import claims
 from interp.retrieval.config import RetrievalConfig
 from interp.retrieval.curves import curves
+from interp.retrieval.effort import effort
 from interp.retrieval.examine import examined
 from interp.retrieval.instances import Instances
 from interp.retrieval.split import split
@@ -50,7 +51,7 @@ class RetrievalHeads:
     probe = "needle"
     max_length = 2048
     needs = staticmethod(task_of)
-    passes, decodes = 2.5, 150  # for --dry-run: the prompt read twice, half of them also answered under every mask
+    effort = staticmethod(effort)
 
     def measure(self, model: Any, prompt: Prompt, config: RetrievalConfig) -> Unit:
         """1. One answer, and what every head looked at.

@@ -164,9 +164,10 @@ def caveats(
         )
     never = [name for i, name in enumerate(instances.needles) if not instances.kept[instances.which == i].any()]
     if found.kept and never:
+        verbs = ("chooses", "judges") if len(never) == 1 else ("choose", "judge")
         said.append(
-            f"No instance counted of {count(len(never), 'needle')}, which neither {'chooses' if len(never) == 1 else 'choose'} "
-            f"heads nor {'judges' if len(never) == 1 else 'judge'} them: {', '.join(never[:8])}."
+            f"No instance counted of {count(len(never), 'needle')}, which neither {verbs[0]} heads nor {verbs[1]} "
+            f"them: {', '.join(never[:8])}."
         )
     said.append(asked(instances))
     said.append(parted(len(choosing), len(judging), len(instances.needles)))
@@ -179,12 +180,11 @@ def caveats(
 def parted(choosing: int, judging: int, needles: int) -> str:
     """How many needles choose the heads that are masked, and how many judge them."""
     if choosing:
-        which = (
-            "" if choosing + judging == needles else f", of the {choosing + judging} of {needles} that were answered"
-        )
+        answered = choosing + judging
+        which = "" if answered == needles else f", of the {answered} of {needles} that were answered"
         return (
-            f"Heads to be masked are chosen on {count(choosing, 'needle')} and judged on {count(judging, 'other')}{which}; "
-            "the table's scores are over all kept instances."
+            f"Heads to be masked are chosen on {count(choosing, 'needle')} and judged on {count(judging, 'other')}"
+            f"{which}; the table's scores are over all kept instances."
         )
     if not judging:
         return "No needle was answered, so no head is masked."

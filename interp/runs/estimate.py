@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from interp.finders.base import Effort
 from interp.runs.places import runs_dir
 from interp.runs.plan import plan
 from interp.runs.progress import duration
 from interp.runs.store import RunFolder
+from probes.base import Prompt
 
 BLOCK_ROWS = 128  # query rows whose attention is held at once (DESIGN decision 3)
 BLOCK_COPIES = 3  # scores, weights and what a statistic makes of them, float32
@@ -32,7 +34,8 @@ class Estimate:
         generate: tokens of that continuation; None = none is asked for.
         decodes: tokens that the finder decodes a prompt, at the most; None = it decodes none.
         parameters: number of parameters.
-        weights_bytes, activation_bytes, block_bytes: the parts of `peak_bytes`.
+        weights_bytes, activation_bytes, block_bytes, cache_bytes: the parts of `peak_bytes`; the last one is for the KV
+            caches that the finder holds.
         seconds: forward passes and continuations alone, without loading.
         how: one sentence on how it was estimated.
         out: run folder, where one was named.
@@ -51,13 +54,14 @@ class Estimate:
     weights_bytes: int
     activation_bytes: int
     block_bytes: int
+    cache_bytes: int
     seconds: float
     how: str
     out: str | None
 
     @property
     def peak_bytes(self) -> int:
-        return self.weights_bytes + self.activation_bytes + self.block_bytes
+        return self.weights_bytes + self.activation_bytes + self.block_bytes + self.cache_bytes
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -69,6 +73,7 @@ class Estimate:
         total = sum(tokens for _, tokens in self.prompts)
         own = "" if self.generate is None else f", up to {self.generate:,} of each the model's own continuation"
         parts = f"weights {_size(self.weights_bytes)}, activations {_size(self.activation_bytes)}"
+        parts += f", KV caches {_size(self.cache_bytes)}" if self.cache_bytes else ""
         return [
             ("model", f"{self.model}, {self.parameters:,} parameters, {self.dtype} on {self.device}"),
             ("position 0", self.position0),
@@ -107,17 +112,17 @@ def estimate(model: Any, *, out: str | os.PathLike[str] | None = None, **request
         dtype = sketched.dtype
     own = planned.generate or 0
     lengths = [len(prompt) + own for prompt in prompts]
-    passes = float(getattr(planned.finder, "passes", FORWARDS))
+    effort = effort_of(planned.finder, planned.config, prompts)
     parameters = sum(parameter.numel() for parameter in sketched.hf.parameters())
     weights = parameters * dtype.itemsize
     speed = _speed(device, dtype)
-    seconds = passes * sum(_operations(sketched, parameters, length) for length in lengths) / (speed * EFFICIENCY)
-    decodes = getattr(planned.finder, "decodes", None)
+    operations = effort.passes * sum(_operations(sketched, parameters, length) for length in lengths)
+    seconds = (operations + 2.0 * parameters * effort.tokens) / (speed * EFFICIENCY)
+    decoded = len(lengths) * (own + effort.decodes) + effort.steps
     if own:  # one pass over each prompt before the scan
         seconds += sum(_operations(sketched, parameters, length - own) for length in lengths) / (speed * EFFICIENCY)
-    if own or decodes:  # all weights are read once a token
-        read = len(lengths) * (own + (decodes or 0)) * weights
-        seconds += read / (_reading(device, dtype) * EFFICIENCY)
+    if decoded:  # all weights are read once a token
+        seconds += decoded * weights / (_reading(device, dtype) * EFFICIENCY)
     return Estimate(
         model=sketched.name,
         finder=planned.finder.name,
@@ -127,21 +132,40 @@ def estimate(model: Any, *, out: str | os.PathLike[str] | None = None, **request
         position0=sketched.position0,
         prompts=tuple((prompt.name, length) for prompt, length in zip(prompts, lengths, strict=True)),
         generate=planned.generate,
-        decodes=decodes,
+        decodes=effort.decodes or None,
         parameters=parameters,
         weights_bytes=weights,
         activation_bytes=_activations(sketched, max(lengths), dtype.itemsize),
         block_bytes=BLOCK_COPIES * 4 * sketched.n_heads * min(BLOCK_ROWS, max(lengths)) * max(lengths),
+        cache_bytes=effort.caches * _cache(sketched, max(lengths), dtype.itemsize),
         seconds=seconds,
         how=(
-            f"memory from shapes, for the longest prompt; time from {passes:g} forward passes a prompt at "
+            f"memory from shapes, for the longest prompt; time from {effort.passes:.3g} forward passes a prompt at "
             f"{EFFICIENCY:.0%} of the speed of a short matrix product on this device ({speed / 1e9:,.0f} GFLOP/s)"
             + (" and from reading all weights once a generated token" if own else "")
-            + (f" and from reading all weights for {decodes:,} decoded tokens a prompt" if decodes else "")
+            + (
+                f" and from reading all weights for {effort.decodes:,} decoded tokens a prompt"
+                if effort.decodes
+                else ""
+            )
+            + (f" and {effort.steps:,} more" if effort.steps else "")
+            + (f"; {effort.tokens:,} tokens are read beside the prompts" if effort.tokens else "")
             + "".join(sorted({f"; {note}" for prompt in prompts for note in prompt.notes}))
         ),
         out=None if out is None else str(Path(out)),
     )
+
+
+def effort_of(finder: Any, config: Any, prompts: Sequence[Prompt]) -> Effort:
+    """What a finder says it will ask of the model (see `interp.finders.base`)."""
+    asked = getattr(finder, "effort", None)
+    return asked(config, prompts) if callable(asked) else Effort(float(getattr(finder, "passes", FORWARDS)))
+
+
+def _cache(model: Any, length: int, width: int) -> int:
+    """Keys and values of one sequence in every layer, as if none had a sliding window."""
+    heads = getattr(model.config, "num_key_value_heads", None) or model.n_heads
+    return 2 * model.n_layers * heads * model.d_head * length * width
 
 
 def _activations(model: Any, length: int, width: int) -> int:

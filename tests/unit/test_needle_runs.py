@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,16 @@ import pytest
 import interp
 from interp.cli import run
 from interp.errors import UsageError
+from interp.finders.base import Effort
 from interp.registry import FINDERS
+from interp.retrieval.config import RetrievalConfig
+from interp.retrieval.effort import QUESTION, effort
 from interp.retrieval.task import has_task, task_of
 from interp.runs.estimate import estimate
 from interp.runs.plan import plan
 from probes.base import Prompt
 from tests.mass_finder import MassFinder
+from tests.retrieval_units import chance, made
 from tests.tiny import tiny, tiny_tokenizer
 
 LINE = {"context": "The dog ran. The cat sat on the blue mat.", "answer": "on the blue mat", "question": "the cat?"}
@@ -35,6 +40,9 @@ class NeedleFinder(MassFinder):
 
     def needs(self, prompt: Prompt) -> None:
         task_of(prompt)
+
+    def effort(self, config: Any, prompts: Sequence[Prompt]) -> Effort:
+        return Effort(2.0, self.decodes)
 
 
 @pytest.fixture
@@ -186,6 +194,41 @@ def test_decoded_tokens_take_time(finder: NeedleFinder, folder: str, monkeypatch
     finder.decodes = 0
     without = estimate(folder, find="mass", limit=2)
     assert with_them.seconds - without.seconds == pytest.approx(2 * 1000 * with_them.weights_bytes / 0.5e9)
+
+
+def test_a_dry_run_asks_the_finder_what_its_settings_cost(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("interp.runs.estimate._speed", lambda *_: 1e9)
+    monkeypatch.setattr("interp.runs.estimate._reading", lambda *_: 1e9)
+
+    def told(find: str = "retrieval-heads", **settings: Any) -> Any:
+        return estimate(folder, find=find, config=settings, max_length=210, probe_set=SMALL)
+
+    full, no_masks, no_questions = told(), told(ks=(0,)), told(closed_book=0)
+    assert full.seconds > no_questions.seconds > no_masks.seconds
+    assert no_masks.decodes == 50 and "for 50 decoded tokens a prompt" in no_masks.how
+    one = told(at_once=1)
+    cache = one.cache_bytes // 3  # what is read, what is remembered, one arm
+    assert told(at_once=8).cache_bytes == 10 * cache and no_masks.cache_bytes == 2 * cache
+    assert told(at_once=8).peak_bytes - one.peak_bytes == 7 * cache
+    assert told(at_once=1, share_prefix=False).cache_bytes == 2 * cache
+    shape = 2 * 3 * 2 * 8  # keys and values, layers, key heads, their size
+    assert cache == shape * max(tokens for _, tokens in one.prompts) * 4
+    assert told(when="both").seconds > full.seconds
+    assert told("heads").seconds > told("heads", checked=0).seconds
+
+
+def test_the_effort_of_masking_by_hand() -> None:
+    prompts, _ = made(["a", "b"], chance(2))  # answers of at most 8 tokens
+    config = RetrievalConfig(ks=(0, 1, 2), draws=2, at_once=4, random_tokens=10, closed_book=2)
+    found = effort(config, prompts)
+    assert (
+        found.passes == (2 + 1 + 2) / 2
+    )  # two prompts, the event, the judging one again for its answers and the proof
+    assert found.decodes == math.ceil((2 * 8 + 2 * 8 + 1) / 2)  # seven arms in two batches
+    assert found.caches == 2 + 4
+    assert found.tokens == 2 * 2 * 10 + 8 * 256 * 7 + 6 * QUESTION
+    assert found.steps == 6 * 8
+    assert effort(RetrievalConfig(ks=(0,), random_tokens=0), prompts) == Effort(1.5, 8, 2)
 
 
 def test_what_can_be_set_is_listed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -84,6 +84,7 @@ class Heads:
         findings.caveats = words.caveats(findings, prompts, config)
         findings.heatmaps = pictures.heatmaps(table, scores)
         findings.charts = pictures.charts(table, config)
+        findings.table = classes.best_first(table)
         return findings
 
     def check(self, model: Any, prompt: Prompt, index: int, findings: Findings, config: HeadsConfig) -> Unit | None:
@@ -120,6 +121,7 @@ class Heads:
         claims = claimed([facts for _, facts in ran], config)
         done = replace(findings, verification=verification, summary={**findings.summary, "claims": claims})
         done.verdict = words.verdict(done)
+        done.caveats = [*findings.caveats, *words.unproved(claims)]
         done.charts = [*findings.charts, *pictures.check_charts(claims)]
         done.sheets = pictures.sheets(done)
         return done

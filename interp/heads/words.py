@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from interp.finders.base import ModelFacts
 from interp.finders.sink_words import count
 from interp.findings import Findings
-from interp.heads.config import BY_IMPORTANCE, NAMES, TESTED, HeadsConfig
+from interp.heads.config import BY_IMPORTANCE, KINDS, NAMES, TESTED, HeadsConfig
+from interp.verify import MIN_PROMPTS
 from probes.base import Prompt
 
 METRIC = "next-token loss on the second copy, nats"
@@ -20,13 +22,12 @@ def found(findings: Findings, facts: ModelFacts) -> str:
     """How many heads of which class, and how retrieval and induction overlap."""
     summary = findings.summary
     total = summary["shape"][0] * summary["shape"][1]
-    parts = [
-        f"{count(len(summary['sets'][kind]), NAMES[kind])} ({listed(summary['sets'][kind])})"
-        for kind in BY_IMPORTANCE
-        if summary["sets"][kind]
-    ]
+    there = [kind for kind in BY_IMPORTANCE if summary["sets"][kind]]
+    parts = [f"{len(summary['sets'][kind])} {NAMES[kind].removesuffix(' head')}" for kind in there]
+    which = "; ".join(f"{NAMES[kind].removesuffix(' head')} {listed(summary['sets'][kind])}" for kind in there)
+    last = "head" if there and len(summary["sets"][there[-1]]) == 1 else "heads"
     said = (
-        f"Of the {total} heads of {facts.name}: {joined(parts)}."
+        f"Of {total} heads of {facts.name}: {joined(parts)} {last}. These are: {which}."
         if parts
         else (f"None of the {total} heads of {facts.name} reaches a threshold of any class.")
     )
@@ -35,15 +36,54 @@ def found(findings: Findings, facts: ModelFacts) -> str:
         return f"{said} Retrieval was not measured."
     if retrieval:
         both = sorted(retrieval & induction)
-        which = f" ({listed(both)})" if both else ""
-        said += f" {len(both)} of the {count(len(retrieval), 'retrieval head')} {be(both)} induction heads too{which}."
         sinks = len(retrieval & set(map(tuple, summary["sets"]["sink"])))
-        said += (
-            f" {sinks} of them also {be(range(sinks), 'reaches', 'reach')} the threshold of sinking heads."
-            if sinks
-            else ""
+        said += overlaps(len(retrieval), both, sinks)
+    return said
+
+
+def overlaps(retrieval: int, both: Sequence[Sequence[int]], sinks: int) -> str:
+    """The sentences on what retrieval heads are besides: induction heads, sinking heads."""
+    which = f" ({listed(both)})" if both else ""
+    if retrieval == 1:
+        said = f" The retrieval head is {'an induction head too' if both else 'no induction head'}{which}."
+        return said + (" It also reaches the threshold of sinking heads." if sinks else "")
+    if len(both) == 1:
+        said = f" 1 of the {retrieval} retrieval heads is an induction head too{which}."
+    else:
+        said = f" {len(both) or 'None'} of the {retrieval} retrieval heads are induction heads too{which}."
+    if sinks:
+        said += f" {sinks} of them also {be(range(sinks), 'reaches', 'reach')} the threshold of sinking heads."
+    return said
+
+
+def unproved(claims: Mapping[str, Any]) -> list[str]:
+    """What the check does not show of the classes that the verdict does not rest on."""
+    ran = [kind for kind in KINDS if kind != TESTED and claims[f"change.{kind}"]["mean"] is not None]
+    apart = [kind for kind in ran if above(claims[f"difference.{kind}"])]
+    rest = [kind for kind in ran if kind not in apart]
+    said = []
+    if rest:
+        said.append(
+            f"The verdict is on induction heads alone. The check does not tell {named(rest)} from random heads (the "
+            "loss without them is not surely higher), so of these classes the scores are all there is: nothing is "
+            "verified."
+        )
+    if apart:
+        said.append(
+            f"Without {named(apart)} the loss on the second copy rises more than without random heads: they matter "
+            "there, which does not prove that they do what they are called by."
         )
     return said
+
+
+def above(claim: Mapping[str, Any]) -> bool:
+    """Whether its whole interval lies above 0, over enough sequences."""
+    return claim["n"] >= MIN_PROMPTS and claim["low"] is not None and claim["low"] > 0
+
+
+def named(kinds: Sequence[str]) -> str:
+    """Classes in the plural."""
+    return joined([f"{NAMES[kind]}s" for kind in kinds])
 
 
 def be(things: Sequence[object], one: str = "is", more: str = "are") -> str:

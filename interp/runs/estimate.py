@@ -118,7 +118,8 @@ def estimate(model: Any, *, out: str | os.PathLike[str] | None = None, **request
     speed = _speed(device, dtype)
     operations = effort.passes * sum(_operations(sketched, parameters, length) for length in lengths)
     seconds = (operations + 2.0 * parameters * effort.tokens) / (speed * EFFICIENCY)
-    decoded = len(lengths) * (own + effort.decodes) + effort.steps
+    each = effort.decodes
+    decoded = len(lengths) * (own + each) + effort.steps
     if own:  # one pass over each prompt before the scan
         seconds += sum(_operations(sketched, parameters, length - own) for length in lengths) / (speed * EFFICIENCY)
     if decoded:  # all weights are read once a token
@@ -132,7 +133,7 @@ def estimate(model: Any, *, out: str | os.PathLike[str] | None = None, **request
         position0=sketched.position0,
         prompts=tuple((prompt.name, length) for prompt, length in zip(prompts, lengths, strict=True)),
         generate=planned.generate,
-        decodes=effort.decodes or None,
+        decodes=each or None,
         parameters=parameters,
         weights_bytes=weights,
         activation_bytes=_activations(sketched, max(lengths), dtype.itemsize),
@@ -143,11 +144,7 @@ def estimate(model: Any, *, out: str | os.PathLike[str] | None = None, **request
             f"memory from shapes, for the longest prompt; time from {effort.passes:.3g} forward passes a prompt at "
             f"{EFFICIENCY:.0%} of the speed of a short matrix product on this device ({speed / 1e9:,.0f} GFLOP/s)"
             + (" and from reading all weights once a generated token" if own else "")
-            + (
-                f" and from reading all weights for {effort.decodes:,} decoded tokens a prompt"
-                if effort.decodes
-                else ""
-            )
+            + (f" and from reading all weights for {each:,} decoded tokens a prompt" if each else "")
             + (f" and {effort.steps:,} more" if effort.steps else "")
             + (f"; {effort.tokens:,} tokens are read beside the prompts" if effort.tokens else "")
             + "".join(sorted({f"; {note}" for prompt in prompts for note in prompt.notes}))
@@ -158,8 +155,9 @@ def estimate(model: Any, *, out: str | os.PathLike[str] | None = None, **request
 
 def effort_of(finder: Any, config: Any, prompts: Sequence[Prompt]) -> Effort:
     """What a finder says it will ask of the model (see `interp.finders.base`)."""
-    asked = getattr(finder, "effort", None)
-    return asked(config, prompts) if callable(asked) else Effort(float(getattr(finder, "passes", FORWARDS)))
+    if hasattr(finder, "effort"):
+        return finder.effort(config, prompts)
+    return Effort(float(getattr(finder, "passes", FORWARDS)))
 
 
 def _cache(model: Any, length: int, width: int) -> int:

@@ -11,7 +11,7 @@ import interp
 from interp.errors import UsageError
 from interp.finders.base import Unit
 from interp.findings import Heatmap
-from interp.heads import classes
+from interp.heads import classes, words
 from interp.heads.config import BOTH, COLUMNS, KINDS, SHOWN, HeadsConfig
 from interp.heads.measure import seed_of, sinking
 from interp.heads.random_scores import random_scores, random_segment
@@ -165,3 +165,33 @@ def test_a_map_of_kinds_has_flat_colours_and_names() -> None:
     findings.heatmaps.append(heatmap)
     drawn = figure(findings, "class").data[0]
     assert "retrieval + induction" in drawn.text[0][1] and list(drawn.colorbar.ticktext) == list(SHOWN)
+
+
+@pytest.mark.parametrize(
+    ("retrieval", "both", "sinks", "told"),
+    [
+        (1, [(2, 3)], 0, "The retrieval head is an induction head too (2.3)."),
+        (1, [], 1, "The retrieval head is no induction head. It also reaches the threshold of sinking heads."),
+        (4, [(2, 3)], 1, "1 of the 4 retrieval heads is an induction head too (2.3). 1 of them also reaches the"),
+        (4, [(2, 3), (4, 5)], 2, "2 of the 4 retrieval heads are induction heads too (2.3, 4.5). 2 of them also reach"),
+        (4, [], 0, "None of the 4 retrieval heads are induction heads too."),
+    ],
+)
+def test_the_overlap_in_words(retrieval: int, both: list[tuple[int, int]], sinks: int, told: str) -> None:
+    assert words.overlaps(retrieval, both, sinks).strip().startswith(told)
+
+
+def test_nothing_is_claimed_of_a_class_that_random_heads_equal() -> None:
+    def claim(low: float | None, n: int = 8) -> dict[str, Any]:
+        return {"mean": None if low is None else low + 1, "low": low, "high": None if low is None else low + 2, "n": n}
+
+    lows = {"previous": -0.1, "duplicate": 0.2, "induction": 3.0, "copy": 0.0, "sink": None, "retrieval": None}
+    claims = {f"difference.{kind}": claim(low) for kind, low in lows.items()}
+    claims |= {f"change.{kind}": claim(low) for kind, low in lows.items()}
+    rest, apart = words.unproved(claims)
+    assert "does not tell previous-token heads and copying heads from random heads" in rest
+    assert "nothing is verified" in rest
+    assert apart.startswith("Without duplicate-token heads the loss") and "does not prove" in apart
+    claims["difference.duplicate"] = claim(0.2, n=7)  # too few sequences to say
+    (rest,) = words.unproved(claims)
+    assert "previous-token heads, duplicate-token heads and copying heads" in rest

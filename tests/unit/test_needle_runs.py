@@ -221,9 +221,7 @@ def test_the_effort_of_masking_by_hand() -> None:
     prompts, _ = made(["a", "b"], chance(2))  # answers of at most 8 tokens
     config = RetrievalConfig(ks=(0, 1, 2), draws=2, at_once=4, random_tokens=10, closed_book=2)
     found = effort(config, prompts)
-    assert (
-        found.passes == (2 + 1 + 2) / 2
-    )  # two prompts, the event, the judging one again for its answers and the proof
+    assert found.passes == (2 + 1 + 2) / 2  # both, the event, the judging one for its answers and the proof
     assert found.decodes == math.ceil((2 * 8 + 2 * 8 + 1) / 2)  # seven arms in two batches
     assert found.caches == 2 + 4
     assert found.tokens == 2 * 2 * 10 + 8 * 256 * 7 + 6 * QUESTION

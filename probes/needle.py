@@ -13,14 +13,14 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from interp.errors import UsageError
 from probes import needle_file, needle_forms, needle_grid
 from probes.base import NOTES, Prompt
 from probes.needle_grid import Place
 from probes.needle_material import Haystack, Needle, Straw, grow, needles
-from probes.needle_prompt import Asked, build, located, requires_offsets
+from probes.needle_prompt import Asked, build, check_answer, check_length, located, requires_offsets
 
 if TYPE_CHECKING:
     from interp.models.model import Model
@@ -57,6 +57,8 @@ class NeedleProbe:
     distractors: bool = False
     form: Literal["auto", "bare", "prefix", "chat"] = "auto"
     max_new_tokens: int = 50
+    for_records: ClassVar[tuple[str, ...]] = ("form", "max_new_tokens")
+    """The settings that own material is read and asked with."""
 
     def __post_init__(self) -> None:
         if not self.depths or any(not 0 <= depth <= 1 for depth in self.depths):
@@ -84,11 +86,12 @@ class NeedleProbe:
         most, why = _most(model, DEFAULT_LENGTH if max_length is None else max_length, self.max_new_tokens)
         frames = {form: max(self._frame(model, one, form) for one in needles()) for form in forms}
         least = max(frames.values()) + LEAST_HAYSTACK
-        lengths = needle_grid.ladder(self.lengths, most, least, why)
+        lengths, dropped = needle_grid.ladder(self.lengths, most, least, why)
         places = needle_grid.grid(lengths, self.depths, needles(), self.needles, seed)
         found = self._chosen(model, forms, frames, min(most, max(needle_forms.LENGTH, least)))
         form = found["chosen"]
-        extra = {"needle_forms": found, **({NOTES: [found["why"]]} if found["why"] == needle_forms.UNTRIED else {})}
+        notes = [*([found["why"]] if found["why"] == needle_forms.UNTRIED else []), *dropped]
+        extra = {"needle_forms": found, **({NOTES: notes} if notes else {})}
         haystacks: dict[int, Haystack] = {}
         made = []
         for place in needle_grid.balanced(places, limit):
@@ -127,16 +130,14 @@ class NeedleProbe:
         made = []
         for one in needle_file.from_mappings(records, self.max_new_tokens)[:limit]:
             asked = replace(one.asked, form="chat") if chat else one.asked
-            most, why = _most(model, sys.maxsize if max_length is None else max_length, asked.max_new_tokens)
+            longest = sys.maxsize if max_length is None else max_length
+            most, why = _most(model, longest, asked.max_new_tokens, f"{one.where}: ")
             try:
+                check_length(model, asked, most, why)
                 prompt = build(model, asked, one.extra)
-            except UsageError as error:  # longer than the model's window, mostly
-                raise UsageError(f"{one.where}: {error}; nothing is cut here, for that could cut the needle") from error
-            if len(prompt) > most:
-                raise UsageError(
-                    f"{one.where}: prompt {asked.name!r} has {len(prompt)} tokens, and at most {most} are taken "
-                    f"({why}); shorten the context, or raise that; nothing is cut, for that could cut the needle"
-                )
+                check_answer(prompt)
+            except UsageError as error:
+                raise UsageError(f"{one.where}: {error}") from error
             made.append(prompt)
         return made
 
@@ -225,9 +226,14 @@ class NeedleProbe:
         )
 
 
-def _most(model: Model, asked: int, answer: int) -> tuple[int, str]:
-    """Tokens that a prompt may have, and what sets that limit."""
+def _most(model: Model, asked: int, answer: int, where: str = "") -> tuple[int, str]:
+    """Tokens that a prompt may have, and what sets that limit; `UsageError` when the answer leaves room for none."""
     window = model.max_positions
+    if window is not None and answer >= window:
+        raise UsageError(
+            f"{where}max_new_tokens={answer}: {model.name} takes {window} tokens, prompt and answer together; give "
+            f"fewer, such as {min(50, window // 2)}"
+        )
     if window is not None and window - answer < asked:
         return window - answer, f"{model.name} takes {window}, {answer} of them for the answer"
     return asked, f"--max-length {asked}"

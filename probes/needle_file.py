@@ -14,6 +14,7 @@ from probes.base import NOTES
 from probes.needle_prompt import Asked
 from probes.prompts_file import check_object, json_type, read_records, take_name, take_string
 
+_KEYS = ("context", "answer", "question")
 _SHAPE = (
     'expected one JSON object a line, such as {"context": "... The key is in the blue box. ...", '
     '"answer": "in the blue box", "question": "Where is the key?"}'
@@ -61,13 +62,16 @@ def record(given: dict[str, Any], where: str, default_name: str, max_new_tokens:
     """One task: ``context`` (holding the needle), ``answer`` (a part of it), ``question``; optionally ``prefix``,
     ``max_new_tokens`` and ``name``. Other keys travel with the prompt.
 
-    Where the answer stands in the context several times, its first place is taken, and `extra` says so.
+    Where the answer stands in the context several times, the first place is taken where it is no part of a longer word
+    (else the first of all), and `extra` says so.
 
     Raises:
         UsageError: names line and key.
     """
     left = dict(given)
-    context, answer, question = (take_string(left, key, where, _SHAPE) for key in ("context", "answer", "question"))
+    context, answer, question = (take_string(dict(given), key, where, _SHAPE) for key in _KEYS)
+    for key in _KEYS:
+        del left[key]
     prefix = take_string(left, "prefix", where, _SHAPE, default="")
     name = take_name(left, where, default_name)
     most = left.pop("max_new_tokens", None)
@@ -77,26 +81,50 @@ def record(given: dict[str, Any], where: str, default_name: str, max_new_tokens:
         raise UsageError(f"{where}: 'max_new_tokens' is {told}; it must be a whole number of 1 or more, such as 50")
     for key in {KEY, NOTES} & set(left):
         raise UsageError(f"{where}: {key!r} is what interp keeps facts of its own under; call yours something else")
-    at = context.find(answer)
-    if at < 0:
+    places = [match.start() for match in re.finditer(f"(?={re.escape(answer)})", context)]
+    if not places:
         near = re.search(re.escape(answer.strip()), context, re.IGNORECASE)
         hint = f"the context has {near.group()!r}" if near else "copy it from the context, letter by letter"
         raise UsageError(f"{where}: 'answer' ({answer[:60]!r}) is no part of 'context'; {hint}")
-    times = context.count(answer)
-    if times > 1:
-        said = f"its answer stands in the context {times} times, and copying is scored on the first place alone"
+    if part := _begun(prefix, answer):
+        raise UsageError(
+            f"{where}: 'prefix' ({prefix[-60:]!r}) holds part of 'answer' already ({part!r}), so that less is left to "
+            "copy than is scored; end it before that, or take that part out of the answer"
+        )
+    at = next((at for at in places if _whole(context, at, at + len(answer))), places[0])
+    if len(places) > 1:
+        which = "the first place" if at == places[0] else "the first that is no part of a longer word"
+        said = f"its answer stands in the context {len(places)} times, and copying is scored on {which} alone"
         left[NOTES] = [said]
     place = (at, at + len(answer))
     return Record(where, Asked(name, name, context, place, place, question, prefix, most, "own"), left)
 
 
+def _whole(text: str, start: int, end: int) -> bool:
+    """Whether no word goes on beyond either end of this place."""
+    return all(not (text[at - 1].isalnum() and text[at].isalnum()) for at in (start, end) if 0 < at < len(text))
+
+
+def _begun(prefix: str, answer: str) -> str:
+    """The part of the answer that the prefix holds: all of it, or the words that it ends with; empty if none."""
+    given, wanted = prefix.casefold().split(), answer.casefold().split()
+    if any(given[at : at + len(wanted)] == wanted for at in range(len(given))):
+        return answer.strip()
+    held = max((size for size in range(1, len(wanted)) if given[-size:] == wanted[:size]), default=0)
+    return " ".join(answer.split()[:held])
+
+
 def _grouped(records: Iterable[Record]) -> list[Record]:
-    """Records that ask the same and want the same answer are one needle, named after the first of them."""
+    """Records that ask the same and want the same answer are one needle, named after the first of them; where another
+    needle has that name, a number is put behind it."""
     names: dict[tuple[str, str], str] = {}
     made = []
     for one in records:
         asked = one.asked
-        context_answer = asked.context[slice(*asked.answer)]
-        needle = names.setdefault((asked.question, context_answer), asked.needle)
-        made.append(replace(one, asked=replace(asked, needle=needle)))
+        key = (asked.question, asked.context[slice(*asked.answer)])
+        if key not in names:
+            taken = set(names.values())
+            free = (f"{asked.needle} ({number})" for number in range(2, len(taken) + 3))
+            names[key] = next(name for name in (asked.needle, *free) if name not in taken)
+        made.append(replace(one, asked=replace(asked, needle=names[key])))
     return made

@@ -27,8 +27,9 @@ class Place:
         return f"{self.needle.name}-{self.length}-{100 * self.depth:.4g}"
 
 
-def ladder(lengths: Sequence[int], most: int, least: int, why: str) -> tuple[int, ...]:
-    """The lengths in tokens, ascending: those asked for, or the default ones that hold needle and question.
+def ladder(lengths: Sequence[int], most: int, least: int, why: str) -> tuple[tuple[int, ...], list[str]]:
+    """The lengths in tokens, ascending: those asked for, or the default ones that hold needle and question; and what a
+    reader must be told of default ones that do not.
 
     Args:
         most: tokens that a prompt may have; `why` says what sets that limit.
@@ -43,10 +44,16 @@ def ladder(lengths: Sequence[int], most: int, least: int, why: str) -> tuple[int
             raise UsageError(f"lengths={length}: prompts have at most {most} tokens here ({why})")
         if length < least:
             raise UsageError(f"lengths={length}: too short, for {needs}; give {least} or more")
-    made = tuple(sorted({most // part for part in LADDER if most // part >= least}))
-    if not lengths and not made:
+    if lengths:
+        return tuple(sorted(lengths)), []
+    usual = sorted({most // part for part in LADDER})
+    made = tuple(length for length in usual if length >= least)
+    if not made:
         raise UsageError(f"no haystack fits in {most} tokens ({why}): {needs}; give --max-length {least} or more")
-    return tuple(sorted(lengths)) or made
+    if made == tuple(usual):
+        return made, []
+    short, used = (", ".join(map(str, some)) for some in (usual[: -len(made)], made))
+    return made, [f"default lengths of {short} tokens were left out, for {needs}; used: {used}"]
 
 
 def grid(

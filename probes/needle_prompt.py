@@ -107,6 +107,48 @@ def located(model: Model, text: str, name: str = "text", chat: bool = False) -> 
     return prompt, offsets
 
 
+def check_length(model: Model, asked: Asked, most: int, why: str) -> None:
+    """Refuse own material that is too long, for nothing is cut: that could cut the needle.
+
+    Args:
+        most: tokens that the prompt may have; `why` says what sets that limit.
+
+    Raises:
+        UsageError: it has more, or see `requires_offsets`.
+    """
+    chat = model.chat or asked.form == "chat"
+    tokenizer = requires_offsets(model, chat)
+    if len((replace(model, chat=True) if chat else model).encode(asked.text(), max_length=most + 1)) <= most:
+        return
+    size = len(tokenizer(asked.text(), add_special_tokens=False, verbose=False)["input_ids"])
+    raises = (
+        "or raise that"
+        if why.startswith("--max-length")
+        else "give a smaller max_new_tokens, or use a model with a longer window"
+    )
+    raise UsageError(
+        f"prompt {asked.name!r} has {size} tokens, and at most {most} are taken ({why}), BOS and chat template among "
+        f"them; shorten the context, {raises}; nothing is cut, for that could cut the needle"
+    )
+
+
+def check_answer(prompt: Prompt) -> None:
+    """Refuse own material whose answer the model is not given the steps to write.
+
+    Raises:
+        UsageError: the answer has more tokens than may be generated.
+    """
+    from interp.retrieval.task import task_of
+
+    task = task_of(prompt)
+    size = task.span[1] - task.span[0]
+    if size > task.max_new_tokens:
+        raise UsageError(
+            f"prompt {prompt.name!r}: its answer has {size} tokens, and max_new_tokens={task.max_new_tokens} lets the "
+            f"model write fewer; give {size + 10} or so, in the line or as --probe-set max_new_tokens={size + 10}"
+        )
+
+
 def _in_template(model: Model, tokenizer: Any, text: str) -> tuple[str, int]:
     """The user's turn as the template puts it, and where the text begins there."""
     turn = [{"role": "user", "content": text}]

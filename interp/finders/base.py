@@ -12,6 +12,7 @@ What else a finder may have:
 
 - ``probe``, ``max_length``: where its prompts come from when none are given, and how long they are at the most.
 - ``needs(prompt)``: raises `UsageError` for a prompt that it can make nothing of; asked of all before any is measured.
+- ``suits(prompt, config)``: the same for a prompt that does not go with the settings.
 - ``passes``: forward passes over a prompt, in all phases together, for ``--dry-run``; or, where that hangs on the
   settings, ``effort(config, prompts) -> Effort``.
 

@@ -40,7 +40,7 @@ from interp.retrieval.examine import examined
 from interp.retrieval.instances import Instances
 from interp.retrieval.split import split
 from interp.retrieval.table import COLUMNS, Head, label, ranked, scores, sparsity, table
-from interp.retrieval.task import task_of
+from interp.retrieval.task import one_line, task_of
 from probes.base import Prompt
 
 
@@ -51,6 +51,7 @@ class RetrievalHeads:
     probe = "needle"
     max_length = 2048
     needs = staticmethod(task_of)
+    suits = staticmethod(one_line)
     effort = staticmethod(effort)
 
     def measure(self, model: Any, prompt: Prompt, config: RetrievalConfig) -> Unit:
@@ -175,10 +176,11 @@ def told_of(instances: Instances, judging: frozenset[str]) -> list[dict[str, Any
             "recall": float(recall),
             "exact": bool(exact),
             "kept": bool(kept),
+            "text": unit.facts["text"],
             "judging": task.needle in judging,
         }
-        for task, recall, exact, kept in zip(
-            instances.tasks, instances.recall, instances.exact, instances.kept, strict=True
+        for task, unit, recall, exact, kept in zip(
+            instances.tasks, instances.units, instances.recall, instances.exact, instances.kept, strict=True
         )
     ]
 

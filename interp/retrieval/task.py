@@ -28,7 +28,7 @@ class Task:
         null_tail: ids that ask "N/A" in place of the question: they replace ``ids[tail:]``.
         null_query: tokens of that null question, counted as if the null tail stood in the prompt.
         length, depth: what was asked for, in tokens and as a share of the haystack; None for own material.
-        depth_achieved: share of the context's tokens before the needle.
+        depth_achieved: tokens of the context before the needle, as a share of those it has without the needle.
         form: how it is asked (``bare``, ``prefix``, ``chat``, ``own``).
         max_new_tokens: most tokens of the answer.
     """
@@ -58,6 +58,22 @@ class Task:
 def has_task(prompt: Prompt) -> bool:
     """Whether the prompt carries a needle task."""
     return KEY in prompt.extra
+
+
+def one_line(prompt: Prompt, config: Any) -> None:
+    """Refuse an answer of several lines where answers end with the first.
+
+    Args:
+        config: `stop_at_newline` is used.
+
+    Raises:
+        UsageError: so it is, or the prompt carries no task.
+    """
+    if config.stop_at_newline and "\n" in task_of(prompt).answer.strip():
+        raise UsageError(
+            f"prompt {prompt.name!r}: its answer goes over several lines, and the model's answer ends with its first; "
+            "use --set stop_at_newline=False, or an answer of one line"
+        )
 
 
 def task_of(prompt: Prompt) -> Task:

@@ -15,6 +15,8 @@ from interp.runs.settings import describe_probe, set_probe
 from probes.base import Prompt
 
 DEFAULT_PROBE = "text"
+PLAIN = ("text", "repeated", "repeated-segment", "random", "problems", "problem-statements")
+"""Probes whose prompts carry no task for a finder to measure."""
 MIN_TOKENS = 2  # a single token attends to nothing but itself
 
 Encode = Callable[[Any, "int | None", "int | None", int], Sequence[Prompt]]
@@ -27,12 +29,14 @@ class Source:
     Attributes:
         told: one phrase for people, e.g. ``2 text files``.
         encode: (model, limit, max_length, seed) -> prompts.
-        settings: those of the probe that makes them, all that can be set, as they are in effect.
+        settings: those of the probe that makes them, all that are used, as they are in effect.
+        plain: name of one of its prompts, where it is known that they carry no task; else empty.
     """
 
     told: str
     encode: Encode
     settings: dict[str, Any] = field(default_factory=dict)
+    plain: str = ""
 
     def prompts(self, model: Any, limit: int | None, max_length: int | None, seed: int) -> tuple[Prompt, ...]:
         """Prompts for one model, under distinct names; `UsageError` when there is none or one is too short to scan."""
@@ -71,7 +75,7 @@ def choose(
     if len(named) > 1:
         raise UsageError(f"{' and '.join(named)} given together; choose one source of prompts")
     file = Path(prompts) if isinstance(prompts, str | os.PathLike) else None
-    reader = default if file is not None and callable(getattr(PROBES.get(default), "read", None)) else None
+    reader = default if file is not None and reads_tasks(default) else None
     if probe_set and (named or ["--probe"]) != ["--probe"] and reader is None:
         raise UsageError(f"--probe-set goes with a probe, and {named[0]} is none; leave one of them out")
     if texts is not None:
@@ -113,7 +117,9 @@ def _of_texts(texts: Sequence[tuple[str, str] | tuple[str, str, dict[str, Any]]]
 
         return from_texts(model, texts[:limit], max_length)
 
-    return Source(f"{len(texts)} text{'s' if len(texts) != 1 else ''} ({told})", encode)
+    return Source(
+        f"{len(texts)} text{'s' if len(texts) != 1 else ''} ({told})", encode, plain=texts[0][0] if texts else ""
+    )
 
 
 def _of_files(paths: Any) -> Source:
@@ -147,15 +153,29 @@ def _of_prompts(prompts: Any) -> Source:
     return Source(f"{len(ready)} prompts", encode)
 
 
+def reads_tasks(name: str) -> bool:
+    """Whether a probe's prompts carry tasks, of which it reads a user's own too."""
+    return callable(getattr(PROBES.get(name), "read", None))
+
+
 def _of_records(path: Path, name: str, settings: Mapping[str, Any]) -> Source:
     """A file in the form that a probe reads itself."""
-    probe = set_probe(PROBES.get(name), settings, name)
+    plain = PROBES.get(name)
+    used = getattr(plain, "for_records", tuple(describe_probe(plain)))
+    for setting in settings:
+        if setting in describe_probe(plain) and setting not in used:
+            raise UsageError(
+                f"--probe-set {setting}: own material (--prompts {path}) does not use it; it uses "
+                f"{', '.join(used) or 'no settings'}"
+            )
+    probe = set_probe(plain, settings, name)
     records = probe.read(path)
 
     def encode(model: Any, limit: int | None, max_length: int | None, seed: int) -> Sequence[Prompt]:
         return probe.from_records(model, records, limit=limit, max_length=max_length)
 
-    return Source(f"{len(records)} {name} prompts (--prompts {path})", encode, _settings(probe))
+    effect = {setting: value for setting, value in _settings(probe).items() if setting in used}
+    return Source(f"{len(records)} {name} prompts (--prompts {path})", encode, effect)
 
 
 def _settings(probe: Any) -> dict[str, Any]:
@@ -168,4 +188,4 @@ def _of_probe(name: str, settings: Mapping[str, Any]) -> Source:
     def encode(model: Any, limit: int | None, max_length: int | None, seed: int) -> Sequence[Prompt]:
         return probe.prompts(model, limit=limit, max_length=max_length, seed=seed)
 
-    return Source(f"probe {name}", encode, _settings(probe))
+    return Source(f"probe {name}", encode, _settings(probe), plain=name if name in PLAIN else "")

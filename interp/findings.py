@@ -43,6 +43,7 @@ class Verification:
         prompts: number of prompts behind it.
         how: one sentence saying what was intervened on and what the controls are.
         per_prompt: one dict a prompt (name, effect, control), for the report's plot.
+        unit: what ``prompts`` and ``per_prompt`` count where it is not prompts; a word whose plural has an s.
     """
 
     verdict: Verdict
@@ -59,6 +60,7 @@ class Verification:
     difference_low: float | None = None
     difference_high: float | None = None
     per_prompt: tuple[dict[str, Any], ...] = ()
+    unit: str = "prompt"
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class Heatmap:
     (drawn of maps of kind ``other`` only).
     `categories` name the values 0, 1, 2, ... of a map that shows kinds and not quantities; 0 is "nothing of note" and
     drawn pale.
+    `limits` are the values at the ends of the colour scale, where these are known beforehand (a share: 0 and 1).
     """
 
     name: str
@@ -85,6 +88,7 @@ class Heatmap:
     diverging: bool = False
     categories: tuple[str, ...] = ()
     row_labels: tuple[str, ...] | None = None
+    limits: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,8 @@ class Series:
         low, high: ends of the interval of each `y`; empty = none.
         draw: ``line`` (with its interval as a band), ``points`` (with its interval as bars), or ``bars``.
         labels: what hovering tells of each point, beside its numbers (untrusted text); empty = nothing.
+        role: what it keeps its colour by: ``found`` and ``control`` as in the causal check, a number = the colour of
+            that kind in a map of `Heatmap.categories`; None = the next colour of the chart.
     """
 
     name: str
@@ -125,6 +131,7 @@ class Series:
     high: tuple[float | None, ...] = ()
     draw: Literal["line", "points", "bars"] = "line"
     labels: tuple[str, ...] = ()
+    role: Literal["found", "control"] | int | None = None
 
     def __post_init__(self) -> None:
         sizes = {"x": len(self.x), "y": len(self.y)}

@@ -72,7 +72,7 @@ def print_result(result: ScanResult, rows: int | None = TOP_ROWS) -> None:
     records = findings.records()
     if records:
         say()
-        print_rows(records[:rows])
+        print_rows([without_ends(record) for record in records[:rows]])
         if rows is not None and len(records) > rows:
             say(f"... {len(records) - rows} more; all in {result.folder / 'findings.parquet'}")
         say()
@@ -81,6 +81,12 @@ def print_result(result: ScanResult, rows: int | None = TOP_ROWS) -> None:
     for caveat in findings.caveats:
         say(f"caveat: {caveat}")
     say(f"report: {result.folder / 'report.html'}")
+
+
+def without_ends(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A row without the ends of its figures' intervals (``score_low`` beside ``score``): they are in the file."""
+    ends = {f"{name}_{end}" for name in record for end in ("low", "high")}
+    return {name: value for name, value in record.items() if name not in ends}
 
 
 def check_line(checked: Verification | None) -> str:
@@ -93,7 +99,7 @@ def check_line(checked: Verification | None) -> str:
     line += f"; {checked.metric}: {_interval(checked.effect, checked.effect_low, checked.effect_high)}"
     if checked.control is not None:
         line += f" against {_interval(checked.control, checked.control_low, checked.control_high)} for matched controls"
-    return f"{line}; {checked.prompts} prompt{'s' if checked.prompts != 1 else ''}"
+    return f"{line}; {checked.prompts} {checked.unit}{'s' if checked.prompts != 1 else ''}"
 
 
 def _interval(value: float, low: float | None, high: float | None) -> str:

@@ -89,6 +89,15 @@ def shown_as(classes: Sequence[str]) -> str:
     return next((kind for kind in BY_IMPORTANCE if kind in classes), NONE)
 
 
+def best_first(rows: pd.DataFrame) -> pd.DataFrame:
+    """The table's rows by class, those that matter most first, and within a class by its score."""
+    places = {name: place for place, name in enumerate((BOTH, *BY_IMPORTANCE, NONE))}
+    own = [one if one in KINDS else "retrieval" if one == BOTH else "sink" for one in rows["class"]]
+    scored = [float(rows[kind].iloc[at]) for at, kind in enumerate(own)]
+    order = np.lexsort((-np.array(scored), [places[one] for one in rows["class"]]))
+    return rows.iloc[order].reset_index(drop=True)
+
+
 def table(found: Mapping[str, Score], sets: Mapping[str, Sequence[Head]]) -> pd.DataFrame:
     """One row a head."""
     layers, heads = found["sink"].mean.shape

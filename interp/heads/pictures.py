@@ -32,7 +32,10 @@ def heatmaps(table: pd.DataFrame, scores: Mapping[str, Score]) -> list[Heatmap]:
         mean = scores[kind].mean
         if np.isfinite(mean).any():
             title, unit = _TITLES[kind]
-            maps.append(Heatmap(kind, title, mean, "layer", "head", unit, "layer-head", diverging=kind == "copy"))
+            ends = (-1.0, 1.0) if kind == "copy" else (0.0, 1.0)
+            maps.append(
+                Heatmap(kind, title, mean, "layer", "head", unit, "layer-head", diverging=ends[0] < 0, limits=ends)
+            )
     return maps
 
 
@@ -79,7 +82,14 @@ def scatter(table: pd.DataFrame, x: str, y: str, title: str, caption: str, confi
         if len(rows):
             labels = tuple(f"{layer}.{head}" for layer, head in zip(rows["layer"], rows["head"], strict=True))
             series.append(
-                Series(name, tuple(map(float, rows[x])), tuple(map(float, rows[y])), draw="points", labels=labels)
+                Series(
+                    name,
+                    tuple(map(float, rows[x])),
+                    tuple(map(float, rows[y])),
+                    draw="points",
+                    labels=labels,
+                    role=SHOWN.index(name),
+                )
             )
     label = {kind: f"{kind} ({_TITLES[kind][1]})" for kind in (x, y)}
     marks = ((float(getattr(config, x)), f"{x} threshold"),)
@@ -93,10 +103,13 @@ def check_charts(claims: Mapping[str, Any]) -> list[Chart]:
         return []
     x = tuple(float(place) for place in range(len(kinds)))
     series = []
-    for claim, name in (("change", "heads of the class"), ("change_random", "as many random heads")):
+    for claim, name, role in (
+        ("change", "heads of the class", "found"),
+        ("change_random", "as many random heads", "control"),
+    ):
         told = [claims[f"{claim}.{kind}"] for kind in kinds]
         mean, low, high = (tuple(one[key] for one in told) for key in ("mean", "low", "high"))
-        series.append(Series(name, x, mean, low, high, "points"))
+        series.append(Series(name, x, mean, low, high, "points", role=role))
     return [
         Chart(
             "check-classes",
@@ -105,7 +118,8 @@ def check_charts(claims: Mapping[str, Any]) -> list[Chart]:
             "change of that loss, nats",
             tuple(series),
             "Mean and 95 % interval over fresh random sequences. The loss on the second copy is low because the first "
-            "copy can be looked up: classes that take part in that lie above the random heads.",
+            "copy can be looked up: classes that take part in that lie above the random heads. Nothing is shown of a "
+            "class that does not.",
             x_names=tuple(kinds),
             equal=0.0,
         )
@@ -136,5 +150,5 @@ def sheets(findings: Findings) -> list[Sheet]:
         for name in figures:
             cells += [claims[f"{name}.{kind}"][key] for key in ("mean", "low", "high")]
         rows.append(tuple(cells))
-    caption = "The verdict rests on the induction heads; the others are shown for comparison."
+    caption = "The verdict rests on the induction heads. Nothing is verified of a class whose interval reaches 0."
     return [Sheet("classes", "Classes, and what taking them out does", tuple(columns), tuple(rows), caption)]

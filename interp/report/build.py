@@ -81,6 +81,7 @@ def _page(findings: Findings, provenance: dict[str, Any], prompts: Sequence[Prom
         where="" if findings.table_title is None else "leading",
         head=sections.table_head(findings),
         rows=sections.table_rows(findings),
+        **sections.filter_hints(findings.table),
     )
     link = f'<a href="#table">{h(findings.table_title or "Table")}</a>'
     early = findings.table_title is not None
@@ -108,8 +109,11 @@ def _page(findings: Findings, provenance: dict[str, Any], prompts: Sequence[Prom
         table_early_link=link if early else "",
         table_late="" if early else table,
         table_late_link="" if early else link,
+        units=h("prompt" if findings.verification is None else findings.verification.unit),
         check_hidden=" hidden" if unchecked else "",
-        summary=sections.tree(findings.summary) if findings.summary else '<p class="empty">No further numbers.</p>',
+        summary=sections.tree(shown)
+        if (shown := sections.told(findings.summary))
+        else '<p class="empty">No further numbers.</p>',
         prompts=prompt_list,
         provenance=sections.tree(provenance)
         if provenance

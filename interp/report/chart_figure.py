@@ -16,7 +16,7 @@ def chart_figure(chart: Chart, layout: dict[str, Any]) -> Any:
     shown = go.Figure()
     several = len(chart.series) > 1
     for i, series in enumerate(chart.series):
-        colour = scales.CATEGORIES[i % len(scales.CATEGORIES)]
+        colour = scales.colour_of(series.role, i)
         common = {
             "x": list(series.x),
             "y": [None if chart.log_y and y is not None and y <= 0 else y for y in series.y],

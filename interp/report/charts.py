@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from interp.findings import Chart, Series
+from interp.report import scales
 from interp.report.text import clean, h, number, plural
 
 POINTS = 30_000  # of all charts together
@@ -36,7 +37,9 @@ def chart_data(chart: Chart) -> dict[str, Any]:
         "title": clean(chart.title),
         "xLabel": clean(chart.x_label),
         "yLabel": clean(chart.y_label),
-        "series": [asdict(series) for series in chart.series],
+        "series": [
+            {**asdict(series), "colour": scales.colour_of(series.role, i)} for i, series in enumerate(chart.series)
+        ],
         "marks": [list(mark) for mark in chart.marks],
         "logX": chart.log_x,
         "logY": chart.log_y,

@@ -13,7 +13,7 @@ from interp.errors import UsageError
 from interp.findings import Findings, Heatmap, Verification
 from interp.report import scales
 from interp.report.chart_figure import chart_figure
-from interp.report.text import label, number, plotly_text
+from interp.report.text import label, number, plotly_text, plural
 
 CHECK = "check"
 _LAYOUT: dict[str, Any] = {
@@ -155,7 +155,7 @@ def check_sentence(check: Verification) -> str:
         text += f", {interval(check.control, check.control_low, check.control_high)} for matched controls"
     if check.difference is not None:
         text += f"; difference {interval(check.difference, check.difference_low, check.difference_high)}"
-    return f"{text}, over {check.prompts} prompt{'s' * (check.prompts != 1)}."
+    return f"{text}, over {plural(check.prompts, check.unit)}."
 
 
 def _signed(value: float | None) -> str:

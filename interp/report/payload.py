@@ -53,6 +53,7 @@ def payload(
             "metric": clean(check.metric),
             "sentence": check_sentence(check),
             "verdict": check.verdict,
+            "unit": clean(check.unit),
         },
         "colours": {
             "sequential": scales.SEQUENTIAL,

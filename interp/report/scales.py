@@ -31,9 +31,20 @@ class Scale:
     high: float
 
 
+def colour_of(role: str | int | None, place: int) -> str:
+    """Colour of a series: by its role (`interp.findings.Series`), else by its place in the chart."""
+    if isinstance(role, int):  # "nothing of note", pale in a map, must still be seen as a point
+        return CONTROL if role == 0 else _class_colour(role)
+    return {"found": FOUND, "control": CONTROL}.get(role or "", CATEGORIES[place % len(CATEGORIES)])
+
+
+def _class_colour(kind: int) -> str:
+    return CLASSES[kind if kind < len(CLASSES) else 1 + (kind - 1) % (len(CLASSES) - 1)]
+
+
 def steps(count: int) -> list[list[float | str]]:
     """Plotly colour scale of `count` kinds, each a flat colour; the first is pale, past the eighth they come again."""
-    colours = [CLASSES[i if i < len(CLASSES) else 1 + (i - 1) % (len(CLASSES) - 1)] for i in range(count)]
+    colours = [_class_colour(i) for i in range(count)]
     return [[(i + end) / count, colour] for i, colour in enumerate(colours) for end in (0, 1)]
 
 
@@ -43,9 +54,12 @@ def letters(name: str) -> str:
 
 
 def scale(heatmap: Heatmap) -> Scale:
-    """Linear from 0, symmetric about 0 when diverging, or logarithmic for positive values far apart."""
+    """The map's own limits; else linear from 0, symmetric about 0 when diverging, or logarithmic for positive values
+    far apart."""
     if heatmap.categories:
         return Scale(False, -0.5, len(heatmap.categories) - 0.5)
+    if heatmap.limits is not None:
+        return Scale(False, *map(float, heatmap.limits))
     values = np.asarray(heatmap.values, dtype=np.float64)
     values = values[np.isfinite(values)]
     if not values.size:

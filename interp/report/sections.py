@@ -11,13 +11,15 @@ import pandas as pd
 
 from interp.findings import Column, Findings, Verification
 from interp.report.figures import check_sentence
-from interp.report.text import h, label, number
+from interp.report.text import h, label, number, plural
 from probes.base import Prompt
 
 STATIC_ROWS = 50
 TEXT_CHARACTERS = 1_000_000  # of all prompts' texts together
 _TEXT = 20_000  # of one prompt's text
 _LONG = 140  # characters of a heading that still reads well in large type
+_INTERNAL = {"shape", "heading", "shown"}
+"""Facts of a summary that say nothing to a reader: sizes, half sentences, and what a strip is drawn from."""
 _BADGES = {
     "verified": ("good", "✓"),
     "failed": ("bad", "✗"),
@@ -68,7 +70,7 @@ def facts(findings: Findings, provenance: dict[str, Any], prompts: Sequence[Prom
         ("Weights", f"sha256 {str(model['weight_hash'])[:12]}…" if model.get("weight_hash") else None),
         ("Position 0", provenance.get("position0")),
         ("Prompts", f"{len(prompts):,} of {span} tokens" if prompts else None),
-        ("Found", f"{len(findings.table):,} row{'s' * (len(findings.table) != 1)}"),
+        ("Found" if findings.table_title is None else "Table", plural(len(findings.table), "row")),
         ("Ran on", ", ".join(str(provenance[k]) for k in ("device", "dtype") if provenance.get(k))),
         ("Attention read", provenance.get("attention_path")),
         ("Finished", provenance.get("finished")),
@@ -127,6 +129,41 @@ def _leaf(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(_leaf(item) for item in value) or '<span class="none">none</span>'
     return h(value) or '<span class="none">empty</span>'
+
+
+def told(summary: dict[str, Any]) -> dict[str, Any]:
+    """The summary's facts for readers: without those that the page alone is built from."""
+    return {name: value for name, value in summary.items() if name not in _INTERNAL}
+
+
+def filter_hints(table: pd.DataFrame) -> dict[str, str]:
+    """What the filter of this very table takes: ``example`` terms of its own columns, and ``by_layer``."""
+    names = [str(name) for name in table.columns]
+    numeric = [n for n in names if pd.api.types.is_float_dtype(table[n]) and table[n].notna().any()]
+    spelled = [n for n in names if pd.api.types.is_string_dtype(table[n]) and table[n].notna().any()]
+    terms = [str(table[n].dropna().iloc[0]).split(maxsplit=1) for n in spelled]
+    whole = next(
+        (n for n in ("start_layer", "layer", "head", "position") if n in names and table[n].notna().any()), None
+    )
+    first = next((f"{n}={t[0]}" for n, t in zip(spelled, terms, strict=True) if len(t) == 1 and len(t[0]) < 20), None)
+    examples = [
+        first,
+        f"{whole}={table[whole].dropna().iloc[0]}" if whole else None,
+        f"{numeric[0]}>0.1" if numeric else None,
+    ]
+    lives = {"start_layer", "lifetime"} <= set(names)
+    layer = next(
+        (table[n].dropna().iloc[0] for n in ("layer", "start_layer") if n in names and table[n].notna().any()), 0
+    )
+    by_layer = (
+        f"; <code>layer:{layer}</code> keeps the rows {'of' if 'layer' in names else 'alive in'} layer {layer}"
+        if lives or "layer" in names
+        else ""
+    )
+    return {
+        "example": h("e.g. " + "  or  ".join(filter(None, examples))) if any(examples) else "",
+        "by_layer": by_layer,
+    }
 
 
 def table_head(findings: Findings) -> str:

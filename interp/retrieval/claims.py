@@ -13,9 +13,9 @@ import numpy as np
 from interp.retrieval import stability
 from interp.retrieval.config import RetrievalConfig
 from interp.retrieval.instances import Instances
-from interp.retrieval.resample import resampled, sums
+from interp.retrieval.resample import around, resampled, sums
 from interp.retrieval.table import Scores
-from interp.verify import LEVEL, over_prompts
+from interp.verify import over_prompts
 
 NOTHING_KEPT = "no instance was kept: the answers did not come back"
 ONE_NEEDLE = "at least two needles with kept instances are needed"
@@ -58,7 +58,7 @@ def claims(
 
 
 def retrieval_share(found: Scores, config: RetrievalConfig) -> dict[str, Any]:
-    """Share of all heads at the threshold, with a bootstrap interval over needles."""
+    """Share of all heads at the threshold, with a bootstrap interval over needles (`interp.retrieval.resample.around`)."""
     n = len(np.unique(found.which))
     if not n:
         return {"mean": None, "low": None, "high": None, "n": 0, "why": NOTHING_KEPT}
@@ -66,8 +66,9 @@ def retrieval_share(found: Scores, config: RetrievalConfig) -> dict[str, Any]:
         (means >= config.threshold).sum(axis=1) for _, means in resampled(found.per_instance, found.which, config.seed)
     )  # pyright: ignore[reportAssignmentType]
     heads = len(found.score)
-    low, high = np.quantile(counts / heads, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
-    return {"mean": float((found.score >= config.threshold).mean()), "low": float(low), "high": float(high), "n": n}
+    mean = float((found.score >= config.threshold).mean())
+    low, high = around(mean, counts / heads)
+    return {"mean": mean, "low": low, "high": high, "n": n}
 
 
 def zero_share(found: Scores) -> dict[str, Any]:

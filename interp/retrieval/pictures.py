@@ -62,7 +62,15 @@ def heatmaps(instances: Instances, found: Scores) -> list[Heatmap]:
     """Layer x head maps of what was measured, and recall by length and depth."""
     drawn = [
         Heatmap(
-            name, title, found.by_head(name), "layer", "head", value, kind="layer-head", diverging=name == "qr_score"
+            name,
+            title,
+            found.by_head(name),
+            "layer",
+            "head",
+            value,
+            kind="layer-head",
+            diverging=name == "qr_score",
+            limits=None if name in ("qr_score", "released") else (0.0, 1.0),
         )
         for name, title, value in MAPS
         if np.isfinite(getattr(found, name)).any()
@@ -110,6 +118,7 @@ def recall_map(instances: Instances) -> Heatmap:
         "ROUGE-1 recall",
         row_labels=tuple(names[length] for length in rows),
         column_labels=tuple(f"{depth:.2g}" for depth in columns),
+        limits=(0.0, 1.0),
     )
 
 
@@ -200,6 +209,7 @@ def activity_chart(found: Scores, config: RetrievalConfig) -> Chart:
                 tuple(float(found.active[at]) for at in order),
                 draw="bars",
                 labels=tuple(f"score {number(float(found.score[at]))}" for at in order),
+                role="found",
             ),
         ),
         f"Retrieval heads, best first{f' (the first {DRAWN})' if retrieval.sum() > DRAWN else ''}. Above the dashed "

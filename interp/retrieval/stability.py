@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from interp.finders.norm_law_correlation import spearman
-from interp.retrieval.resample import resampled, sums
+from interp.retrieval.resample import around, resampled, sums
 from interp.verify import LEVEL
 
 HALVES = 200
@@ -110,9 +110,9 @@ def activity(per_instance: np.ndarray, which: np.ndarray, heads: np.ndarray, see
     out = {}
     for name, counts in {"always_active": always, "sometimes_active": sometimes}.items():
         shares = counts(drawn).mean(axis=1)
-        low, high = np.quantile(shares, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
         mean = float(counts(active.mean(axis=0)).mean())
-        out[name] = {"mean": mean, "low": float(low), "high": float(high), "n": n}
+        low, high = around(mean, shares)
+        out[name] = {"mean": mean, "low": low, "high": high, "n": n}
     return out
 
 

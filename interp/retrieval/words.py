@@ -12,7 +12,7 @@ from interp.findings import Findings
 from interp.retrieval.config import RetrievalConfig
 from interp.retrieval.instances import Instances
 from interp.retrieval.sets import judged
-from interp.retrieval.stability import ALWAYS
+from interp.retrieval.stability import ALWAYS, TOP
 from interp.retrieval.table import Scores, label
 from interp.text import printable
 from interp.verify import MIN_PROMPTS
@@ -33,11 +33,13 @@ def verdict(findings: Findings, masked: str) -> str:
 
 
 def recall_lost(findings: Findings) -> str:
-    """The second half sentence: recall under masks; empty where nothing was masked, or not yet."""
+    """The second half sentence: recall under masks; empty where nothing was masked, or not yet, or on few needles."""
     claims, k = findings.summary["claims"], judged(findings.summary["masks"], len(findings.summary["retrieval"]))
     changes = [claims.get(f"mask.{kind}.{k}", {}).get("mean") for kind in ("retrieval", "random")]
     if k is None or None in changes:
         return ""
+    if claims["mask.untouched"]["n"] < MIN_PROMPTS:
+        return ""  # too few to say anything in large letters
     untouched = claims["mask.untouched"]["mean"]
     which, others = ("the best one", "a random one") if k == 1 else (f"the best {k}", "as many random heads")
     return (
@@ -97,7 +99,7 @@ def behind(findings: Findings) -> str:
     ]
     if claims["split_half"]["mean"] is not None:
         shared = claims["top_overlap"]["mean"]
-        top = "" if shared is None else f", and they share {percent(shared)} of their best heads"
+        top = "" if shared is None else f", and they share {percent(shared)} of their {TOP} best heads"
         said.append(
             f"Between random halves of the needles the scores' rank correlation is "
             f"{claims['split_half']['mean']:.2f}{top}."

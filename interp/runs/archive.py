@@ -94,7 +94,7 @@ def _put_heatmap(heatmap: Heatmap, number: int, arrays: dict[str, np.ndarray]) -
 
 
 def _get_heatmap(record: dict[str, Any], arrays: dict[str, np.ndarray]) -> Heatmap:
-    named = {name: record.get(name) for name in ("column_labels", "row_labels")}
+    named = {name: record.get(name) for name in ("column_labels", "row_labels", "limits")}
     restored = {name: labels and tuple(labels) for name, labels in named.items()}
     return Heatmap(
         **{**record, **restored, "values": arrays[record["values"]], "categories": tuple(record.get("categories", ()))}

@@ -50,6 +50,35 @@ def require_room(model: Any, prompts: Sequence[Prompt], length: int) -> None:
             )
 
 
+def refuse_finder(finder: Any, length: int) -> None:
+    """Refuse a finder whose prompts each ask for something: it lets the model answer by itself.
+
+    Raises:
+        UsageError: names the finder.
+    """
+    if getattr(finder, "needs", None) is not None:
+        raise UsageError(
+            f"--generate {length}: the prompts of {finder.name} ask for an answer, and it lets the model write that"
+            " itself; behind an answer the question would stand no longer at the end. Leave --generate out"
+        )
+
+
+def refuse_tasks(prompts: Sequence[Prompt], length: int) -> None:
+    """Refuse prompts that carry a needle task, whose question must be the last that the model reads.
+
+    Raises:
+        UsageError: names the first such prompt.
+    """
+    from interp.retrieval.task import has_task
+
+    asking = next((prompt for prompt in prompts if has_task(prompt)), None)
+    if asking is not None:
+        raise UsageError(
+            f"--generate {length}: prompt {asking.name!r} asks for a needle, and a continuation would stand behind its"
+            " question as if it were part of the prompt. Leave --generate out, or take other prompts (--probe text)"
+        )
+
+
 def stop_ids(model: Any) -> frozenset[int]:
     """Ids that end a response: end-of-text tokens of the generation config, the model's config and the tokenizer."""
     named = [getattr(owner, "eos_token_id", None) for owner in (_generation(model), model.config, model.tokenizer)]

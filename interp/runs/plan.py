@@ -76,9 +76,13 @@ class Plan:
         if needs := getattr(self.finder, "needs", None):
             for prompt in prompts:
                 needs(prompt)
+        if suits := getattr(self.finder, "suits", None):
+            for prompt in prompts:
+                suits(prompt, self.config)
         if self.generate is not None:
-            from interp.runs.generate import require_room
+            from interp.runs.generate import refuse_tasks, require_room
 
+            refuse_tasks(prompts, self.generate)
             require_room(model, prompts, self.generate)
         return prompts
 
@@ -120,6 +124,10 @@ def plan(
         if name not in LOAD_OPTIONS:
             raise UsageError(unknown("argument of scan", name, [*_ARGUMENTS, "keep_arrays", *LOAD_OPTIONS]))
     finder = FINDERS.get(find)
+    if generate is not None:
+        from interp.runs.generate import refuse_finder
+
+        refuse_finder(finder, generate)
     given = {
         "find": find,
         "texts": None if texts is None else "given",
@@ -137,17 +145,14 @@ def plan(
     settings = dict(config) if isinstance(config, Mapping) else {}
     made = _config(finder, settings if isinstance(config, Mapping) or config is None else config, seed, keep_arrays)
     given["set"] = as_dict(config) if dataclasses.is_dataclass(config) else settings or None
+    default = getattr(finder, "probe", sources.DEFAULT_PROBE)
+    source = sources.choose(texts, text_files, prompts, probe, default=default, probe_set=probe_set)
+    if source.plain and sources.reads_tasks(default) and (needs := getattr(finder, "needs", None)):
+        needs(Prompt(source.plain, "", (), ()))  # text alone carries no task: refused before a model is loaded
     return Plan(
         finder=finder,
         config=made,
-        source=sources.choose(
-            texts,
-            text_files,
-            prompts,
-            probe,
-            default=getattr(finder, "probe", sources.DEFAULT_PROBE),
-            probe_set=probe_set,
-        ),
+        source=source,
         limit=limit,
         max_length=getattr(finder, "max_length", MAX_LENGTH) if max_length is None else max_length,
         seed=seed,

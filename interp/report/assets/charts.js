@@ -50,11 +50,13 @@ function chartParts(chart, width) {
   if (equal !== null) shapes.push({ type: "line", xref: "paper", x0: 0, x1: 1, y0: equal, y1: equal, line: { color: t.ink, width: 1.2, dash: "dash" } });
   const names = chart.series.map((s) => short(s.name, 40).length * 7 + 46);
   const lines = several ? Math.ceil(names.reduce((a, b) => a + b, 0) / Math.max(width - 80, 200)) : 0;
-  const zone = marks.length ? 12 + 6 * Math.min(MARK_LETTERS, Math.max(...marks.map(([, text]) => text.length))) : 0; // above the data, for texts
+  const texts = markTexts(chart, marks, width);
+  const level = texts.length > 0 && texts[0].textangle === 0;
+  const zone = level ? 20 : marks.length ? 12 + 6 * Math.min(MARK_LETTERS, Math.max(...marks.map(([, text]) => text.length))) : 0; // above the data, for texts
   const ticks = nameTicks(chart, width);
   const slanting = ticks.tickangle ? 4.5 * Math.max(...chart.xNames.map((name) => Math.min(name.length, NAME_LETTERS))) : 0; // below the data
   return [traces, {
-    height: 330 + 22 * lines + zone + slanting, shapes, annotations: markTexts(chart, marks, width), barmode: "group", hovermode: "closest",
+    height: 330 + 22 * lines + zone + slanting, shapes, annotations: texts, barmode: "group", hovermode: "closest",
     showlegend: several, legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" }, margin: { l: 64, r: 12, t: several ? 20 + 22 * lines : 12, b: 52 },
     xaxis: { title: titled(plotText(short(chart.xLabel, Math.floor(width / 9)))), automargin: true, ...scaling(chart.logX, flat.map(([x]) => x)), ...ticks },
     yaxis: { title: titled(plotText(short(chart.yLabel, 40))), automargin: true, domain: [0, 1 - zone / (265 + zone)], ...scaling(chart.logY, flat.map(([, y]) => y)) },
@@ -69,7 +71,7 @@ function scaling(log, drawn) {
 
 function chartTraces(chart, s, i, drawable, ends, several) {
   const colours = DATA.colours.categories;
-  const colour = colours[i % colours.length];
+  const colour = s.colour;
   const x = s.x.map((v) => drawable(v, chart.logX));
   const y = s.y.map((v) => drawable(v, chart.logY));
   const low = ends(s.low);
@@ -117,11 +119,19 @@ function mergedMarks(chart) {
   return [...at].sort((a, b) => a[0] - b[0]);
 }
 
-// Upright texts beside the marks, as many as do not run into each other; hovering tells all of them.
+// Level texts above the data where there is room for all; else upright ones beside the marks, as many as do not run into each other. Hovering tells all of them.
 function markTexts(chart, marks, width) {
   const scaled = (x) => (chart.logX ? Math.log10(x) : x);
   const all = [...chart.series.flatMap((s) => s.x), ...marks.map(([x]) => x)].filter((x) => !chart.logX || x > 0).map(scaled);
-  const pixels = (width - 90) / Math.max(Math.max(...all) - Math.min(...all), 1e-9);
+  const least = Math.min(...all);
+  const pixels = (width - 90) / Math.max(Math.max(...all) - least, 1e-9);
+  const font = { size: 11, color: theme().soft };
+  const told = marks.map(([x, text]) => [scaled(x), short(text, MARK_LETTERS)]);
+  const room = told.map(([x], i) => ((told[i + 1]?.[0] ?? Math.max(...all)) - x) * pixels);
+  const size = (text) => 6.5 * text.length + 8;
+  if (told.length === 1 || told.every(([, text], i) => size(text) <= room[i])) return told.map(([x, text], i) => ({
+    x, y: 1, yref: "paper", xanchor: size(text) <= room[i] ? "left" : "right", yanchor: "top", textangle: 0, showarrow: false, text: plotText(text), font,
+  }));
   let last = -Infinity;
   return marks.filter(([x]) => {
     const at = scaled(x) * pixels;
@@ -130,7 +140,7 @@ function markTexts(chart, marks, width) {
     return true;
   }).map(([x, text]) => ({
     x: scaled(x), y: 1, yref: "paper", xanchor: "right", yanchor: "top", textangle: -90, showarrow: false, text: plotText(short(text, MARK_LETTERS)),
-    font: { size: 11, color: theme().soft },
+    font,
   }));
 }
 

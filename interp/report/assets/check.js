@@ -7,7 +7,7 @@ function startCheck() {
   const rows = check.rows;
   behind($("check-data"), () => el("div", {},
     plainTable(["", "mean", "interval, low", "interval, high"], rows.map((r) => [r.name, r.mean, r.low, r.high])),
-    plainTable(["prompt", ...rows.map((r) => r.name)], rows[0].prompts.map((name, i) => [name, ...rows.map((r) => r.points[i])]))));
+    plainTable([check.unit, ...rows.map((r) => r.name)], rows[0].prompts.map((name, i) => [name, ...rows.map((r) => r.points[i])]))));
   draw($("check-plot"), () => [
     rows.flatMap((row) => {
       const kept = row.points.map((x, i) => [x, row.prompts[i]]).filter(([x]) => x !== null);

@@ -50,7 +50,9 @@ function drawHeads() {
   const [rows, columns] = map.values.shape;
   $("heads-score").value = map.name;
   $("heads-caption").textContent =
-    `${shown(map.title)}: one cell a head, layer 0 at the bottom. Look for the layer where rows change and for single heads that stand out from their row. Blank = not measured.`;
+    `${shown(map.title)}: one cell a head, layer 0 at the bottom. ` +
+    (map.categories.length ? "Letters and colours are those of the legend." : "Look for layers that differ from those below and for single heads that stand out from their row.") +
+    (values(map.values).some(Number.isNaN) ? " Blank = not measured." : "");
   behind($("heads-data"), () => {
     const flat = values(map.values);
     return plainTable([`${map.rowLabel} \\ ${map.columnLabel}`, ...Array(columns).keys()],

@@ -67,7 +67,17 @@ def filler_sentences(*key: int | str) -> Iterator[str]:
     templates, words = _filler()
     draw = Draw("filler", *key)
     while True:
-        sentence = re.sub(r"\{(\w+)\}", lambda match: draw.pick(words[match.group(1)]), draw.pick(templates))
+        used: set[str] = set()
+
+        def word(match: re.Match[str], used: set[str] = used) -> str:
+            """One that the sentence has not yet; a thing and its plural count as one, and so do people."""
+            left = [one for one in words[match.group(1)] if one.rstrip("s") not in used]
+            chosen = draw.pick(left)
+            used.add(chosen.rstrip("s"))
+            return chosen
+
+        sentence = re.sub(r"\{(\w+)\}", word, draw.pick(templates))
+        sentence = re.sub(r"\ba (?=[aeiou])", "an ", sentence)
         yield sentence[0].upper() + sentence[1:]
 
 

@@ -11,7 +11,9 @@ import pytest
 
 import interp
 from interp.errors import UsageError
-from interp.retrieval.task import task_of
+from interp.retrieval.config import RetrievalConfig
+from interp.retrieval.task import one_line, task_of
+from probes import needle_file
 from probes.needle import NeedleProbe, probe
 from tests.tiny import tiny, tiny_tokenizer
 
@@ -69,13 +71,49 @@ def test_an_answer_that_stands_there_twice_is_told(model: interp.Model) -> None:
     assert probe.from_records(model, [LINE])[0].notes == []
 
 
+def test_needles_are_told_apart_by_question_and_answer(model: interp.Model) -> None:
+    other = {**LINE, "answer": "red", "name": "cat"}
+    lines = [{**LINE, "name": "cat"}, other, {**LINE, "name": "again"}, {**other, "question": "red"}]
+    names = [task_of(prompt).needle for prompt in probe.from_records(model, lines)]
+    assert names == ["cat", "cat (2)", "cat", "cat (3)"]
+
+
+def test_an_answer_is_a_whole_word_where_it_can_be(model: interp.Model) -> None:
+    context = "It scattered. The cat ran in it."
+    (prompt,) = probe.from_records(model, [{**LINE, "context": context, "answer": "cat"}])
+    record = probe.from_records(model, [{**LINE, "context": "It scattered.", "answer": "cat"}])[0]
+    (asked,) = needle_file.from_mappings([{**LINE, "context": context, "answer": "cat"}], 50)
+    assert asked.asked.answer == (18, 21)
+    assert prompt.notes == [
+        "its answer stands in the context 2 times, and copying is scored on the first that is no part of a longer word "
+        "alone"
+    ]
+    assert record.notes == []
+
+
+def test_an_answer_that_cannot_be_written(model: interp.Model) -> None:
+    with pytest.raises(
+        UsageError, match=r"record 1: .* its answer has \d+ tokens, and max_new_tokens=2 lets .* give \d+"
+    ):
+        probe.from_records(model, [{**LINE, "max_new_tokens": 2}])
+    with pytest.raises(
+        UsageError, match=r"record 1: max_new_tokens=100000: .* takes 256 tokens, prompt and answer tog"
+    ):
+        probe.from_records(model, [{**LINE, "max_new_tokens": 100000}])
+    two = {**LINE, "context": "It was red.\nThe cat ran.", "answer": "red.\nThe cat"}
+    (prompt,) = probe.from_records(model, [two])
+    with pytest.raises(UsageError, match=r"goes over several lines.*use --set stop_at_newline=False"):
+        one_line(prompt, RetrievalConfig())
+    one_line(prompt, RetrievalConfig(stop_at_newline=False))
+
+
 @pytest.mark.parametrize(
     ("line", "told"),
     [
         ("nonsense", r"line 2: not valid JSON .*\{\"context\": "),
         ("[1]", "line 2: a JSON array instead of an object; expected"),
         ({"text": "a"}, r"line 2: no 'context' in this object \(found 'text'\); expected"),
-        ({"context": "a b", "answer": "b"}, r"line 2: no 'question' in this object \(found "),
+        ({"context": "a b", "answer": "b"}, r"line 2: no 'question' in this object \(found 'context', 'answer'\); "),
         ({**LINE, "context": 3}, "line 2: 'context' is a JSON number; it must be a string"),
         ({**LINE, "question": " "}, "line 2: 'question' is blank"),
         ({**LINE, "answer": ""}, "line 2: 'answer' is blank"),
@@ -85,6 +123,11 @@ def test_an_answer_that_stands_there_twice_is_told(model: interp.Model) -> None:
         ({**LINE, "max_new_tokens": "9"}, "line 2: 'max_new_tokens' is a JSON string; it must"),
         ({**LINE, "max_new_tokens": True}, "line 2: 'max_new_tokens' is a JSON boolean"),
         ({**LINE, "prefix": 4}, "line 2: 'prefix' is a JSON number"),
+        ({**LINE, "prefix": " it sat on the"}, "line 2: 'prefix' .* holds part of 'answer' already .'on the'"),
+        (
+            {**LINE, "prefix": "on the Blue mat sat"},
+            "line 2: 'prefix' .* holds part of 'answer' already .'on the blue mat'",
+        ),
         ({**LINE, "name": ["a"]}, "line 2: 'name' is a JSON array"),
         ({**LINE, "needle": "a"}, "line 2: 'needle' is what interp keeps facts of its own under"),
     ],

@@ -82,6 +82,24 @@ def test_filler_is_made_of_sentences_and_settled_by_its_key() -> None:
     assert all(sentence_ends(sentence) == [len(sentence)] for sentence in made)
 
 
+def test_filler_is_plain_english() -> None:
+    made = list(islice(filler_sentences("english"), 2000))
+    future = ("by noon", "before sunrise", "the next day", "by the end of the month", "within a week", "in the morning")
+    future += ("after the rain", "in the afternoon", "soon", "before long")
+    for sentence in made:
+        small = sentence.lower()
+        assert not re.search(r"\ba [aeiou]|\ban [^aeiou]", small), sentence
+        for kept in ("the", "a", "an", "was", "and", "in", "of", "that", "who", "road", "to", "had", "been", "were"):
+            small = re.sub(rf"\b{kept}\b", " ", small)
+        words = [word for word in re.findall(r"[a-z]+", small) if len(word) > 3]
+        doubled = {word for word in words if words.count(word) > 1} - {"later", "year", "after", "before", "late"}
+        assert not doubled, sentence
+        if " would be " in sentence:
+            assert sentence.partition(", but")[0].endswith(future), sentence
+        assert "two " not in small.replace("two cousins", "") and "{" not in small, sentence
+    assert sum(" an " in f" {sentence.lower()}" for sentence in made) > 50
+
+
 def test_a_haystack_begins_with_prose_and_never_ends() -> None:
     prose = [text for text, is_prose in texts_of_sentences() if is_prose]
     others = [text for text, is_prose in texts_of_sentences() if not is_prose]

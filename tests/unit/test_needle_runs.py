@@ -106,6 +106,26 @@ def test_other_finders_keep_theirs() -> None:
     assert plan("sinks", max_length=None, limit=2, seed=1, probe="random").max_length == 512
 
 
+def test_what_carries_no_needle_is_refused_before_a_model_is_loaded() -> None:
+    for given in ({"texts": "a"}, {"probe": "random"}, {"probe": "text"}):
+        with pytest.raises(UsageError, match="holds no needle; use --probe needle"):
+            plan("retrieval-heads", **given)
+    assert plan("retrieval-heads").source.told == "probe needle"
+    assert plan("heads", texts="a b").source.plain == "text"
+
+
+def test_default_lengths_that_are_left_out_are_told() -> None:
+    model = interp.load(tiny("llama", max_position_embeddings=4096), tokenizer=tiny_tokenizer(128), check=False)
+    (prompt,) = plan("retrieval-heads", max_length=500, limit=1, probe_set={"form": "bare"}).prompts(model)
+    (note,) = prompt.notes
+    assert note.startswith(
+        "default lengths of 62, 125 tokens were left out, for needle, question and a little haystack"
+    )
+    assert note.endswith("used: 250, 500")
+    (whole,) = plan("retrieval-heads", max_length=4000, limit=1, probe_set={"form": "bare"}).prompts(model)
+    assert whole.notes == []
+
+
 def test_max_length_can_be_given(finder: NeedleFinder) -> None:
     model = interp.load(tiny("llama", max_position_embeddings=2048), tokenizer=tiny_tokenizer(128), check=False)
     made = plan("mass", max_length=400, probe_set={"form": "bare"}, limit=2)
@@ -128,6 +148,10 @@ def test_max_length_can_be_given(finder: NeedleFinder) -> None:
         (("--probe-set", "lengths=999"), "lengths=999: prompts have at most 210 tokens here (--max-length 210)"),
         (("--max-length", "60"), "no haystack fits in 60 tokens"),
         (("--text", "the cat sat on the mat"), "prompt 'text' holds no needle; use --probe needle, or --prompts"),
+        (
+            ("--prompts", "mine.jsonl", "--probe-set", "lengths=128"),
+            "--probe-set lengths: own material (--prompts mine",
+        ),
         (("--prompts", "absent.jsonl"), "cannot read absent.jsonl"),
         (("--probe", "random"), "holds no needle"),
     ],

@@ -70,7 +70,7 @@ def facts(findings: Findings, provenance: dict[str, Any], prompts: Sequence[Prom
         ("Weights", f"sha256 {str(model['weight_hash'])[:12]}…" if model.get("weight_hash") else None),
         ("Position 0", provenance.get("position0")),
         ("Prompts", f"{len(prompts):,} of {span} tokens" if prompts else None),
-        ("Found" if findings.table_title is None else "Table", plural(len(findings.table), "row")),
+        ("Table", plural(len(findings.table), "row")),
         ("Ran on", ", ".join(str(provenance[k]) for k in ("device", "dtype") if provenance.get(k))),
         ("Attention read", provenance.get("attention_path")),
         ("Finished", provenance.get("finished")),

@@ -58,7 +58,7 @@ def claims(
 
 
 def retrieval_share(found: Scores, config: RetrievalConfig) -> dict[str, Any]:
-    """Share of all heads at the threshold, with a bootstrap interval over needles (`interp.retrieval.resample.around`)."""
+    """Share of all heads at the threshold, with a bootstrap interval over needles (see `around`)."""
     n = len(np.unique(found.which))
     if not n:
         return {"mean": None, "low": None, "high": None, "n": 0, "why": NOTHING_KEPT}

@@ -99,7 +99,7 @@ def behind(findings: Findings) -> str:
     ]
     if claims["split_half"]["mean"] is not None:
         shared = claims["top_overlap"]["mean"]
-        top = "" if shared is None else f", and they share {percent(shared)} of their {TOP} best heads"
+        top = "" if shared is None else f", and they share {percent(shared)} of their best heads (at most {TOP})"
         said.append(
             f"Between random halves of the needles the scores' rank correlation is "
             f"{claims['split_half']['mean']:.2f}{top}."

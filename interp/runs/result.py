@@ -97,7 +97,7 @@ def _check_types(findings: Findings, provenance: Any) -> None:
     """`TypeError` for a record edited or damaged so that showing it would fail."""
     checked = findings.verification
     numbers: dict[str, Any] = {} if checked is None else dict(vars(checked))
-    words = {name: numbers.pop(name) for name in ("verdict", "metric", "how") if name in numbers}
+    words = {name: numbers.pop(name) for name in ("verdict", "metric", "how", "unit") if name in numbers}
     numbers.pop("per_prompt", None)
     expected = [
         ("provenance", provenance, dict),

@@ -35,6 +35,7 @@ bench: $(VENV)/.dev
 	$(RUN)/python benchmarks/sink_overhead.py
 	$(RUN)/python benchmarks/cli_start.py
 	$(RUN)/python benchmarks/scan_time.py
+	$(RUN)/python benchmarks/retrieval.py
 
 # The oldest supported versions. PyPI's torch brings its CUDA libraries along: several GB.
 test-lowest:

@@ -33,7 +33,7 @@ def effort(config: RetrievalConfig, prompts: Sequence[Prompt]) -> Effort:
         caches += min(batch, arms)
         draws = min(DRAWS, config.draws)
         if config.how != "block":
-            tokens += plain_text.TEXTS * plain_text.LENGTH * (1 + sets * (1 + draws))
+            tokens += config.texts * plain_text.LENGTH * (1 + sets * (1 + draws))
         questions, asked = len(closed_book.KINDS) * config.closed_book, 2 + draws
         tokens += questions * QUESTION * (1 if once else asked)
         steps += questions * closed_book.MOST * ceil(asked / batch)

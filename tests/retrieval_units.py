@@ -87,10 +87,26 @@ def checked(findings: Findings, best: float, other: float) -> list[Unit | None]:
     if summary["masks"]:
         recalls = {"untouched": 1.0, "retrieval": best, "random": other}
         arms = [
-            {**arm.told, "recall": recalls[arm.kind], "exact": recalls[arm.kind] == 1, "tokens": 2, "text": "so"}
+            {
+                **arm.told,
+                "recall": recalls[arm.kind],
+                "exact": recalls[arm.kind] == 1,
+                "tokens": 2,
+                "text": "it said so",
+            }
             for arm in arms_of(summary["masks"])
         ]
-    proof = {"prompt": "p", "how": "zero", "when": "decode", "heads": 1, "layers": [0], "failed": [], "worst": 0.0}
+    proof = {
+        "prompt": "p",
+        "how": "zero",
+        "when": "decode",
+        "heads": 1,
+        "layers": [0],
+        "phases": ["decode"],
+        "failed": [],
+        "nothing": [],
+        "worst": 0.0,
+    }
     units: list[Unit | None] = []
     for index, told in enumerate(summary["prompts"]):
         unit = Unit()
@@ -99,6 +115,7 @@ def checked(findings: Findings, best: float, other: float) -> list[Unit | None]:
                 "prompt": told["name"],
                 "index": index,
                 "needle": told["needle"],
+                "dtype": "torch.float32",
                 "arms": arms,
                 "proof": proof,
             }

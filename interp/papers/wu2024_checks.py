@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -20,11 +21,15 @@ STEPS = 4
 
 def checks(model: Any, prompts: Sequence[Prompt], findings: Mapping[str, Findings]) -> list[Check]:
     """Everything that has to hold before a verdict on the paper means anything."""
+    from interp.retrieval.cache import forget
     from interp.retrieval.task import has_task
 
     needles = [prompt for prompt in prompts if has_task(prompt)]
     found = findings[RUN]
-    return [eager(model, needles), *sharing(model, needles), *masks(found), *effect(model, needles, found)]
+    try:
+        return [eager(model, needles), *sharing(model, needles), *masks(found), *effect(model, needles, found)]
+    finally:
+        forget(model)  # what was read of these prompts is of no more use
 
 
 def eager(model: Any, prompts: Sequence[Prompt]) -> Check:
@@ -137,21 +142,46 @@ def common(one: Sequence[int], other: Sequence[int]) -> int:
 
 
 def masks(findings: Findings) -> list[Check]:
-    """Random heads are as many as the masked ones, and none of those."""
+    """Random heads are as many as the masked ones, none of those, no retrieval heads, and as many in each layer unless
+    a layer has no others left."""
+    from interp.retrieval.sets import pairs
+
     sets = {k: told for k, told in (findings.summary.get("masks") or {}).items() if told["retrieval"]}
     if not sets:
         return []
+    named = (label.split(".") for label in findings.summary["retrieval"])
+    retrieval = {(int(layer), int(head)) for layer, head in named}
     wrong = [
-        k
+        f"{what} (K = {k})"
         for k, told in sets.items()
-        for drawn in told["random"]
-        if len(drawn) != len(told["retrieval"]) or {tuple(one) for one in drawn} & {tuple(h) for h in told["retrieval"]}
+        for what in dict.fromkeys(
+            what
+            for drawn in told["random"]
+            for what in faults(pairs(told["retrieval"]), pairs(drawn), retrieval, findings.summary["shape"][1])
+        )
     ]
     told = f"K = {', '.join(sets)}, {sum(len(one['random']) for one in sets.values())} random sets"
-    said = (
-        f"wrong at K = {', '.join(wrong)}" if wrong else "each as large as the set it stands against, and apart from it"
-    )
-    return [Check("random heads are other heads", not wrong, f"{told}: {said}")]
+    said = "each as large as the set it stands against, apart from it, layer by layer, and without a retrieval head"
+    return [Check("random heads are other heads", not wrong, f"{told}: {'; '.join(wrong) or said}")]
+
+
+def faults(
+    best: Sequence[tuple[int, int]], drawn: Sequence[tuple[int, int]], retrieval: set[tuple[int, int]], heads: int
+) -> list[str]:
+    """What is wrong with a random set; `heads` = how many a layer has."""
+    found, taken = [], {*best, *retrieval}
+    if len(set(drawn)) != len(best):
+        found.append(f"{len(set(drawn))} heads against {len(best)}")
+    if set(drawn) & set(best):
+        found.append("masked heads among the random ones")
+    if set(drawn) & (retrieval - set(best)):
+        found.append("retrieval heads among the random ones")
+    wanted, given = (Counter(layer for layer, _ in one) for one in (best, drawn))
+    free = {layer: heads - sum(at == layer for at, _ in taken) for layer in wanted}
+    short = [layer for layer in sorted(wanted) if given[layer] < min(wanted[layer], free[layer])]
+    if short:
+        found.append(f"fewer than could be in layers {', '.join(map(str, short))}")
+    return found
 
 
 def effect(model: Any, prompts: Sequence[Prompt], findings: Findings) -> list[Check]:
@@ -174,8 +204,11 @@ def effect(model: Any, prompts: Sequence[Prompt], findings: Findings) -> list[Ch
     told = proof(model, task_of(min(prompts, key=len)), shown, config, means_for(model, config))
     seen = f"{told['heads']} heads in {len(told['layers'])} layers, {config.how}, {config.when}"
     missing = (
-        f"not there in layers {', '.join(map(str, told['failed']))}" if told["failed"] else "there in each of them"
+        f"not there in layers {', '.join(map(str, told['failed']))}"
+        if told["failed"]
+        else f"nothing to block in layers {', '.join(map(str, told['nothing']))}"
+        if told["nothing"]
+        else "there in each of them"
     )
-    return [
-        Check("masks took effect", not told["failed"], f"K = {arms[-1].k} on {told['prompt']!r}: {seen}: {missing}")
-    ]
+    passed = not told["failed"] and told["nothing"] != told["layers"]
+    return [Check("masks took effect", passed, f"K = {arms[-1].k} on {told['prompt']!r}: {seen}: {missing}")]

@@ -17,12 +17,10 @@ from interp.retrieval.stability import TOP
 
 Judge = Callable[[Evidence], Outcome]
 RUN = "retrieval-heads"
-TIMES = 2
-"""So many times the largest published share of retrieval heads still counts as sparse: a small model has few heads."""
 STABLE = 0.5
 """Rank correlation of the heads' scores between halves of the needles from which on they are the same heads."""
 HARMLESS = 0.1
-"""Recall that may be lost where masking "does nothing"."""
+"""Share of the untouched model's recall that may be lost where masking "does nothing"."""
 
 
 @cache
@@ -34,11 +32,6 @@ def published() -> dict[str, Any]:
 def shares(count: str) -> dict[str, float]:
     """Share of all heads counted under `count` (``at_least_0_1``, ``zero``), by published model."""
     return {name: run[count] / run["heads"] for name, run in published()["models"].items()}
-
-
-def sparse_bound() -> float:
-    """Share of retrieval heads below which they are sparse."""
-    return TIMES * max(shares("at_least_0_1").values())
 
 
 def silent_bound() -> float:
@@ -151,11 +144,25 @@ def curve(evidence: Evidence) -> str:
 NO_K = "no head was masked: there is no retrieval head, or no needle to choose them by"
 
 
+def masking(evidence: Evidence) -> tuple[int, float] | Outcome:
+    """The K that is judged and the untouched model's recall on the needles that judge; or why masking cannot be judged:
+    what is not answered without masks cannot be lost."""
+    k, untouched = judged_k(evidence), figure(evidence, "mask.untouched").get("mean")
+    if k is None or untouched is None:
+        return missing(NO_K)
+    floor = evidence.findings[RUN].summary["settings"]["min_recall"]
+    if untouched > floor:
+        return k, untouched
+    told = f"recall without a mask {untouched:.2f}"
+    return missing(f"the model does not answer the held-out needles: recall above {floor:g} is needed", told)
+
+
 def breaks(evidence: Evidence) -> Outcome:
     """Recall lost by masking retrieval heads, beyond what as many random heads cost."""
-    k = judged_k(evidence)
-    if k is None:
-        return missing(NO_K)
+    given = masking(evidence)
+    if isinstance(given, Outcome):
+        return given
+    k, _ = given
     outcome = on(evidence, f"mask.difference.{k}", f"recall lost beyond random heads' at K = {k}", below=0.0)
     if outcome.value is None:
         return outcome
@@ -166,22 +173,30 @@ def breaks(evidence: Evidence) -> Outcome:
 
 
 def harmless(evidence: Evidence) -> Outcome:
-    """Recall lost by masking random heads."""
-    k = judged_k(evidence)
-    if k is None:
-        return missing(NO_K)
-    return on(evidence, f"mask.random.{k}", f"change of recall at K = {k}", above=-HARMLESS)
+    """Share of the untouched model's recall that is lost by masking random heads."""
+    given = masking(evidence)
+    if isinstance(given, Outcome):
+        return given
+    k, untouched = given
+    change = figure(evidence, f"mask.random.{k}")
+    share = {end: None if change.get(end) is None else change[end] / untouched for end in ("mean", "low", "high")}
+    return on(evidence, {**change, **share}, f"change of recall at K = {k}, over {untouched:.2f}", above=-HARMLESS)
 
 
 def extraction(evidence: Evidence) -> Outcome:
-    """Accuracy lost on questions whose answer stands in the text, minus that on questions asked without one."""
+    """Accuracy lost beyond random heads on questions whose answer only the passage gives, minus that on questions asked
+    without one."""
     given = figure(evidence, "extraction_minus_closed_book")
     k = given.get("k")
-    what = "change of accuracy with the text minus without" + ("" if k is None else f", K = {k}")
+    what = "change of accuracy beyond random heads', extraction minus closed-book" + ("" if k is None else f", K = {k}")
     outcome = by_interval(given, below=0.0, what=what, unit="question")
+    alone = figure(evidence, "extraction.difference").get("high")
+    if outcome.verdict == "holds" and (alone is None or alone >= 0):
+        why = "on extraction alone they cost no more than random heads"
+        outcome = replace(outcome, verdict="does not hold", why=why)
     parts = [
-        f"{told} {figure(evidence, name)['mean']:+.2f}"
-        for told, name in (("with", "extraction"), ("without", "closed_book"))
+        f"{told} {figure(evidence, name)['mean']:+.2f} (random heads {figure(evidence, f'{name}.random')['mean']:+.2f})"
+        for told, name in (("extraction", "extraction"), ("closed-book", "closed_book"))
         if figure(evidence, name).get("mean") is not None
     ]
     return replace(outcome, measured="; ".join([outcome.measured, ", ".join(parts)]) if parts else outcome.measured)

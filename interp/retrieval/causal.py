@@ -29,8 +29,8 @@ def masked(model: Any, prompt: Prompt, index: int, sets: Sets, config: Retrieval
         index: of the prompt in the run.
 
     Returns:
-        A unit whose fact ``masked`` is {"prompt", "index", "needle", "arms": [{"k", "kind", "draw", "recall", "exact",
-        "tokens", "text"}, ...], "proof"}, the untouched arm first; ``proof`` says whether the masks of the largest K
+        A unit whose fact ``masked`` is {"prompt", "index", "needle", "dtype", "arms": [{"k", "kind", "draw", "recall",
+        "exact", "tokens", "text"}, ...], "proof"}, the untouched arm first; ``proof`` says whether the masks of the largest K
         were seen in every layer they name (`interp.retrieval.proof.proof`).
 
     Raises:
@@ -45,7 +45,7 @@ def masked(model: Any, prompt: Prompt, index: int, sets: Sets, config: Retrieval
         text = text_of(ids)
         said = {"recall": recall(text, task.answer), "exact": exact(text, task.answer), "tokens": len(ids)}
         told.append({**arm.told, **said, "text": text})
-    facts = {"prompt": prompt.name, "index": index, "needle": task.needle, "arms": told}
+    facts = {"prompt": prompt.name, "index": index, "needle": task.needle, "dtype": str(model.dtype), "arms": told}
     shown = [arm.heads for arm in arms if arm.k == arms[-1].k and arm.draw == 0]  # the largest K, best and random heads
     return Unit(facts={"masked": {**facts, "proof": proof(model, task, shown, config, means) if arms[1:] else None}})
 

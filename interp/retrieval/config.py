@@ -23,6 +23,7 @@ class RetrievalConfig:
     draws: int = 5  # random sets a K, retrieval heads excluded, the same number a layer
     how: How = "zero"  # zero or mean output, uniform attention (the released q = 0), or the needle blocked
     when: When = "decode"  # masked while the prompt is read, while the answer is written, or both
+    texts: int = 8  # plain texts whose next-token loss is measured under masks; 0 = none
     at_once: int = 16  # masked variants of a prompt that run side by side
     closed_book: int = 24  # questions asked with and without the text that answers them; 0 = none
     seed: int = 0  # of the split, the random heads and the bootstrap
@@ -33,7 +34,14 @@ class RetrievalConfig:
                 raise ValueError(f"{name}={getattr(self, name)}: expected a number from 0 to 1")
         if not 0 < self.held_out < 1:
             raise ValueError(f"held_out={self.held_out}: expected a share between 0 and 1")
-        for name, bound in {"draws": 1, "at_once": 1, "closed_book": 0, "seed": 0, "random_tokens": 0}.items():
+        for name, bound in {
+            "draws": 1,
+            "at_once": 1,
+            "texts": 0,
+            "closed_book": 0,
+            "seed": 0,
+            "random_tokens": 0,
+        }.items():
             if getattr(self, name) < bound:
                 raise ValueError(f"{name}={getattr(self, name)}: expected {bound} or more")
         if not self.ks or list(self.ks) != sorted(set(self.ks)) or self.ks[0] < 0:

@@ -10,25 +10,26 @@ import numpy as np
 from interp.findings import Chart, Column, Series, Sheet
 from interp.retrieval.closed_book import KINDS
 from interp.retrieval.config import RetrievalConfig
-from interp.retrieval.effect import Effect, level
+from interp.retrieval.effect import Effect, estimate
 from interp.retrieval.sets import elsewhere
 
-BANDS = "The bands are 95 % bootstrap intervals over {units}."
+BANDS = "The bands are 95 % bootstrap intervals over {units}, those of random heads over their draws as well."
 
 
-def series(name: str, values: Sequence[np.ndarray], seed: int, draw: Any = "line") -> Series:
-    """Means by place on the x axis, with intervals."""
-    found = [level(one, seed) for one in values]
+def series(name: str, values: Sequence[np.ndarray], seed: int, role: Any, draw: Any = "line") -> Series:
+    """Means of values [unit, draw] by place on the x axis, with intervals."""
+    found = [estimate(one, seed) for one in values]
     x = tuple(float(at) for at in range(len(found)))
-    y, low, high = zip(*found, strict=True)
-    return Series(name, x, y, low, high, draw=draw)
+    y, low, high = (tuple(getattr(one, end) for one in found) for end in ("mean", "low", "high"))
+    return Series(name, x, y, low, high, draw=draw, role=role)
 
 
 def by_k(one: Effect, seed: int) -> tuple[Series, Series]:
     """The two curves; both begin at the untouched model."""
+    ks = (0, *one.ks)
     return (
-        series("retrieval heads", [one.untouched, *(one.retrieval[k] for k in one.ks)], seed),
-        series("random heads", [one.untouched, *(one.random[k] for k in one.ks)], seed),
+        series("retrieval heads", [one.level("retrieval", k) for k in ks], seed, "found"),
+        series("random heads", [one.level("random", k) for k in ks], seed, "control"),
     )
 
 
@@ -58,8 +59,8 @@ def charts(
             loss,
             "Next-token loss on plain text by number of masked heads",
             "loss, nats",
-            "A curve that rises says that the model is harmed in general, and not in its copying alone. "
-            + BANDS.format(units="texts"),
+            "Heads are masked at every position of the text. A curve that rises says that the model is harmed in "
+            "general, and not in its copying alone. " + BANDS.format(units="texts"),
         ),
     ):
         if one is not None:
@@ -75,12 +76,20 @@ def charts(
                 "kind of question",
                 "change of accuracy",
                 tuple(
-                    series(f"{what} heads", [questions[kind].change(what, k) for kind in kinds], config.seed, "points")
-                    for what in ("retrieval", "random")
+                    series(
+                        f"{what} heads",
+                        [questions[kind].changes(what, k) for kind in kinds],
+                        config.seed,
+                        role,
+                        "points",
+                    )
+                    for what, role in (("retrieval", "found"), ("random", "control"))
                 ),
                 "Only questions that the untouched model answers right count, so the change is 0 or below. extraction: "
                 "an invented fact that the passage states; closed-book: a known fact, no passage; known with passage: "
-                "the same fact, its passage given. The bars are 95 % intervals over questions.",
+                "the same fact, its passage given. The claim is on the distance between the two points of a kind, what "
+                "retrieval heads cost beyond random ones: it has to be larger at extraction than at closed-book. The "
+                "bars are 95 % intervals over questions, those of random heads over their draws as well.",
                 x_names=tuple(kinds),
                 equal=0.0,
             )
@@ -112,7 +121,8 @@ def numbers(
     """One row a K."""
     rows = []
     for k in (0, *recall.ks):
-        low, high = level(recall.change("difference", k), config.seed)[1:] if k else (None, None)
+        apart = estimate(recall.changes("difference", k), config.seed) if k else None
+        low, high = (None, None) if apart is None else (apart.low, apart.high)
         shown = [f"{layer}.{head}" for layer, head in sets[str(k)]["retrieval"][:10]] if k else []
         measured = [mean_at(one, kind, k) for one in (recall, exact, loss) for kind in ("retrieval", "random")]
         more = f" and {k - 10} more" if k > 10 else ""
@@ -126,15 +136,28 @@ def numbers(
             Column("recall_random", "float64", "recall, random", "The same with K random heads, mean of the draws."),
             Column("exact", "float64", "word for word", "Share answered word for word, the K best heads masked."),
             Column("exact_random", "float64", "word for word, random", "The same with K random heads."),
-            Column("loss", "float64", "loss", "Next-token loss on plain text in nats, the K best heads masked."),
+            Column(
+                "loss",
+                "float64",
+                "loss",
+                "Next-token loss on plain text in nats, the K best heads masked at every position.",
+            ),
             Column("loss_random", "float64", "loss, random", "The same with K random heads."),
-            Column("low", "float64", "low", "Low end of the interval of recall less recall under random heads."),
-            Column("high", "float64", "high", "High end of that interval."),
-            Column("elsewhere", "Int64", "elsewhere", "Random heads that stand in other layers, for want of heads."),
+            Column(
+                "low", "float64", "difference, low", "Low end of the interval of recall less recall under random heads."
+            ),
+            Column("high", "float64", "difference, high", "High end of that interval."),
+            Column(
+                "elsewhere",
+                "Int64",
+                "random, other layers",
+                "Random heads that stand in other layers than the best ones, for want of heads there.",
+            ),
             Column("heads", "string", "heads", "The K best heads, best first."),
         ),
         tuple(rows),
-        "K = 0 is the untouched model. Intervals are 95 % bootstrap intervals over needles.",
+        "K = 0 is the untouched model. Difference: recall less recall under random heads; its interval is the 95 % "
+        "bootstrap interval over needles and draws.",
     )
 
 
@@ -142,7 +165,7 @@ def mean_at(one: Effect | None, kind: str, k: int) -> float | None:
     """Mean over units with K heads of a kind masked; None where it was not measured."""
     if one is None:
         return None
-    return float(np.mean((one.retrieval if kind == "retrieval" else one.random)[k] if k else one.untouched))
+    return float(one.level(kind, k).mean())
 
 
 def proof_sheet(proofs: Sequence[Mapping[str, Any]], config: RetrievalConfig) -> Sheet:
@@ -160,14 +183,24 @@ def proof_sheet(proofs: Sequence[Mapping[str, Any]], config: RetrievalConfig) ->
             Column("prompt", "string", "prompt", "Held-out prompt."),
             Column("heads", "Int64", "heads", "Masked heads looked at: the largest K, best and random ones."),
             Column("layers", "Int64", "layers", "Layers the masks name."),
-            Column("failed", "string", "not seen in layers", "Layers where a mask did not show."),
+            Column("phases", "string", "phases", "When the masks have to show: prefill, decode, or both."),
+            Column("failed", "string", "not seen in layers", "Layers where a mask did not show in each of these."),
+            Column("nothing", "string", "nothing to block in layers", "Layers whose window leaves the needle out."),
             Column("worst", "float64", "worst", "Largest difference from what should be."),
         ),
         tuple(
-            (one["prompt"], one["heads"], len(one["layers"]), ", ".join(map(str, one["failed"])), one["worst"])
+            (
+                one["prompt"],
+                one["heads"],
+                len(one["layers"]),
+                ", ".join(one["phases"]),
+                *(", ".join(map(str, one[name])) for name in ("failed", "nothing")),
+                one["worst"],
+            )
             for one in proofs
         ),
-        f"In a run of its own under the masks of the largest K, layer by layer: {what}.",
+        f"In a run of its own under the masks of the largest K, layer by layer, the first tokens of the "
+        f"answer included: {what}.",
     )
 
 
@@ -201,4 +234,6 @@ def question_sheet(told: Mapping[str, Any]) -> Sheet:
             )
             for one in told["questions"]
         ),
+        "extraction: an invented fact that the passage states; closed-book: a known fact, asked without a passage; "
+        "known with passage: the same fact, its passage given. Masked are the heads of the K that is judged.",
     )

@@ -13,7 +13,7 @@ from interp.retrieval.masks import mask_of
 from interp.retrieval.sets import arms_of, judged
 
 DRAWS = 2
-"""Random sets a K, of those of the needles, that run on plain text and on questions."""
+"""Random sets a K, of those of the needles, that run on plain text; questions run under all of them."""
 NOTHING_MASKED = "no head was masked"
 
 
@@ -30,7 +30,7 @@ def examined(model: Any, findings: Findings, config: RetrievalConfig) -> Unit:
     sets = findings.summary["masks"]
     k = judged(sets, len(findings.summary["retrieval"]))
     arms = arms_of(sets, DRAWS)
-    asked = [arm for arm in arms if arm.kind == "untouched" or arm.k == k]
+    asked = [arm for arm in arms_of(sets) if arm.kind == "untouched" or arm.k == k]
     told: dict[str, Any] = {
         "arms": [arm.told for arm in arms],
         "losses": [],

@@ -157,8 +157,10 @@ def proof(
     together = replace(config, at_once=max(1, len(mask)))
     answers(model, task, mask, together, means, watch, [1] * len(shown) + [steps] * len(shown))
     limit = EQUAL if config.how == "uniform" else 0.0
-    bare = {(phase, layer) for phase in phases for layer in layers if config.how == "block"} - watch.there
-    required = {layer: [(phase, layer) for phase in phases if (phase, layer) not in bare] for layer in layers}
+    required: dict[int, list[tuple[Phase, int]]] = {
+        layer: [(phase, layer) for phase in phases if config.how != "block" or (phase, layer) in watch.there]
+        for layer in layers
+    }
     return {
         "prompt": task.prompt.name,
         "phases": list(phases),

@@ -24,7 +24,7 @@ from probes import text
 from tests.retrieval_tiny import model_of, task_for
 
 RANKED = [(layer, head) for head in range(4) for layer in range(3)]
-CONFIG = RetrievalConfig(ks=(0, 1, 3, 50), draws=2, at_once=3, closed_book=1)
+CONFIG = RetrievalConfig(ks=(0, 1, 3, 50), draws=2, at_once=3, closed_book=1, texts=2)
 SETS = mask_sets(RANKED, RANKED[:3], (3, 4), CONFIG)
 
 
@@ -57,9 +57,9 @@ def test_without_masks_there_is_the_untouched_answer_alone() -> None:
 
 def test_losses_are_those_of_one_mask_at_a_time() -> None:
     model, sets = model_of("gemma3"), [[], [(0, 1), (2, 2)], [(1, 0)]]
-    found = plain_text.losses(model, mask_of(sets, (3, 4)), replace(CONFIG, at_once=2))
-    prompts = text.probe.prompts(model, limit=plain_text.TEXTS, max_length=plain_text.LENGTH)
-    assert [one["name"] for one in found] == [prompt.name for prompt in prompts] and len(found) == 8
+    found = plain_text.losses(model, mask_of(sets, (3, 4)), replace(CONFIG, at_once=2, texts=3))
+    prompts = text.probe.prompts(model, limit=3, max_length=plain_text.LENGTH)
+    assert [one["name"] for one in found] == [prompt.name for prompt in prompts] and len(found) == 3
     for one, prompt in zip(found[:2], prompts, strict=False):
         for heads, loss in zip(sets, one["loss"], strict=True):
             with trace(model, edit=[ZeroHeads(heads)] if heads else []) as t:
@@ -71,6 +71,7 @@ def test_blocking_has_no_meaning_on_plain_text() -> None:
     model = model_of("llama")
     assert plain_text.why_not(model, RetrievalConfig(how="block")) == plain_text.BLOCKED
     assert plain_text.why_not(model, RetrievalConfig()) is None
+    assert plain_text.why_not(model, RetrievalConfig(texts=0)) == plain_text.NO_TEXTS
 
 
 def test_questions_that_do_not_fit_are_not_asked() -> None:
@@ -79,7 +80,7 @@ def test_questions_that_do_not_fit_are_not_asked() -> None:
     assert told["questions_why"] == "no head was masked"
     told = examined(model_of("gpt2"), findings({"1": SETS["1"]}), CONFIG).facts["examined"]
     assert told["questions"] == [] and "the model takes 256" in told["questions_why"]
-    assert len(told["losses"]) == 8 and len(told["losses"][0]["loss"]) == len(told["arms"]) == 4
+    assert len(told["losses"]) == 2 and len(told["losses"][0]["loss"]) == len(told["arms"]) == 4
 
 
 @pytest.mark.parametrize("when", ["prefill", "both"])

@@ -47,12 +47,16 @@ def test_kinds_differ_in_the_passage_alone() -> None:
     said = "".join(opened.prompt.tokens[opened.span[0] : opened.span[1]])
     assert "Question" not in said
     assert 0 < closed.tail < len(closed.prompt) and closed.max_new_tokens == opened.max_new_tokens
+    for one in shipped("questions"):  # answers of a kind must not be longer than those of another
+        assert len(one.answers[0].split()) == 1, one
     assert [one.known for one in of_kind("extraction", 40)] == [False] * 32
 
 
 @pytest.mark.smollm2
 def test_smollm2_answers_enough_of_them(smollm2: Model) -> None:
     """Untouched, four of each kind: most are right, so that there is something to lose."""
+    for one in shipped("questions"):
+        assert len(smollm2.encode(f" {one.answers[0]}", name="answer").ids) == 1, one
     mask = mask_of([[]], (smollm2.n_layers, smollm2.n_heads))
     found = examined(smollm2, mask, RetrievalConfig(closed_book=4))
     assert [one["kind"] for one in found] == [kind for kind in KINDS for _ in range(4)]

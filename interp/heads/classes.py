@@ -94,7 +94,8 @@ def best_first(rows: pd.DataFrame) -> pd.DataFrame:
     places = {name: place for place, name in enumerate((BOTH, *BY_IMPORTANCE, NONE))}
     own = [one if one in KINDS else "retrieval" if one == BOTH else "sink" for one in rows["class"]]
     scored = [float(rows[kind].iloc[at]) for at, kind in enumerate(own)]
-    order = np.lexsort((-np.array(scored), [places[one] for one in rows["class"]]))
+    shown = list(rows["class"])
+    order = sorted(range(len(rows)), key=lambda at: (places[shown[at]], -scored[at]))
     return rows.iloc[order].reset_index(drop=True)
 
 

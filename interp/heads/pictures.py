@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -103,10 +103,11 @@ def check_charts(claims: Mapping[str, Any]) -> list[Chart]:
         return []
     x = tuple(float(place) for place in range(len(kinds)))
     series = []
-    for claim, name, role in (
-        ("change", "heads of the class", "found"),
-        ("change_random", "as many random heads", "control"),
-    ):
+    roles: dict[str, tuple[str, Literal["found", "control"]]] = {
+        "change": ("heads of the class", "found"),
+        "change_random": ("as many random heads", "control"),
+    }
+    for claim, (name, role) in roles.items():
         told = [claims[f"{claim}.{kind}"] for kind in kinds]
         mean, low, high = (tuple(one[key] for one in told) for key in ("mean", "low", "high"))
         series.append(Series(name, x, mean, low, high, "points", role=role))

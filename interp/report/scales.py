@@ -71,4 +71,4 @@ def scale(heatmap: Heatmap) -> Scale:
     median = float(np.median(values))
     if low > 0 and high / median > _LOG_RATIO:
         return Scale(True, float(np.quantile(values, 0.01)), high)
-    return Scale(False, 0.0 if low <= 0.5 * high else low, high if high > low else low + 1.0)
+    return Scale(False, low if 0.5 * high < low < high else 0.0, high or 1.0)

@@ -121,7 +121,7 @@ def test_smollm2(smollm2: Model) -> None:
     for how in ("zero", "uniform"):
         config = RetrievalConfig(how=how)
         found = answers(smollm2, task, mask_of(arms, (smollm2.n_layers, smollm2.n_heads)), config)
-        assert found[1] == one_at_a_time(smollm2, task, heads, config)
+        assert found[1][:3] == one_at_a_time(smollm2, replace(task, max_new_tokens=3), heads, config)
         said = [Ends(smollm2, config, task).text(ids) for ids in found]
         assert "loose brick" in said[0] and "loose brick" in said[2] and "loose brick" not in said[1], said
         assert proof(smollm2, task, arms, config, None)["failed"] == []

@@ -54,10 +54,10 @@ def test_kinds_differ_in_the_passage_alone() -> None:
 
 @pytest.mark.smollm2
 def test_smollm2_answers_enough_of_them(smollm2: Model) -> None:
-    """Untouched, four of each kind: most are right, so that there is something to lose."""
+    """Untouched, two of each kind: most are right, so that there is something to lose."""
     for one in shipped("questions"):
         assert len(smollm2.encode(f" {one.answers[0]}", name="answer").ids) == 1, one
     mask = mask_of([[]], (smollm2.n_layers, smollm2.n_heads))
-    found = examined(smollm2, mask, RetrievalConfig(closed_book=4))
-    assert [one["kind"] for one in found] == [kind for kind in KINDS for _ in range(4)]
-    assert sum(one["correct"][0] for one in found) >= 9
+    found = examined(smollm2, mask, RetrievalConfig(closed_book=2))
+    assert [one["kind"] for one in found] == [kind for kind in KINDS for _ in range(2)]
+    assert sum(one["correct"][0] for one in found) >= 5

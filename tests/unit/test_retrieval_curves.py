@@ -13,8 +13,8 @@ from interp.finders.base import Unit
 from interp.findings import Findings
 from interp.retrieval.config import RetrievalConfig
 from interp.retrieval.curves import Curves, curves
-from interp.retrieval.sets import arms_of, mask_sets
 from interp.retrieval.effect import estimate
+from interp.retrieval.sets import arms_of, mask_sets
 from interp.verify import bootstrap_mean
 
 RANKED = [(layer, head) for head in range(6) for layer in range(4)]

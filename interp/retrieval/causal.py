@@ -30,8 +30,8 @@ def masked(model: Any, prompt: Prompt, index: int, sets: Sets, config: Retrieval
 
     Returns:
         A unit whose fact ``masked`` is {"prompt", "index", "needle", "dtype", "arms": [{"k", "kind", "draw", "recall",
-        "exact", "tokens", "text"}, ...], "proof"}, the untouched arm first; ``proof`` says whether the masks of the largest K
-        were seen in every layer they name (`interp.retrieval.proof.proof`).
+        "exact", "tokens", "text"}, ...], "proof"}, the untouched arm first; ``proof`` says whether the masks of the
+        largest K were seen in every layer they name (`interp.retrieval.proof.proof`).
 
     Raises:
         UsageError: the prompt holds no needle, or the model's family cannot be masked this way.

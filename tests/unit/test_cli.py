@@ -251,7 +251,11 @@ def test_show_report_and_ls_runs(
 def test_listings(capsys: pytest.CaptureFixture[str], what: str, keys: set[str]) -> None:
     rows = json.loads(_run(capsys, "ls", what, "--json").out)
     assert rows and all(keys <= set(row) and all(row[key] not in (None, "") for key in keys) for row in rows)
-    text = [line for line in _run(capsys, "ls", what).out.splitlines() if " --set " not in line]
+    text = [
+        line
+        for line in _run(capsys, "ls", what).out.splitlines()
+        if " --set " not in line and " --probe-set " not in line
+    ]
     assert len(text) == len(rows) + 1
 
 

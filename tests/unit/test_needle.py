@@ -174,8 +174,8 @@ def test_a_limit_is_balanced_and_only_grows() -> None:
 
 
 def test_lengths_of_a_ladder() -> None:
-    assert ladder((), 2048, 100, "w") == (256, 512, 1024, 2048)
-    assert ladder((900, 300), 2048, 100, "w") == (300, 900)
+    assert ladder((), 2048, 100, "w") == ((256, 512, 1024, 2048), [])
+    assert ladder((900, 300), 2048, 100, "w") == ((300, 900), [])
 
 
 @pytest.mark.parametrize(

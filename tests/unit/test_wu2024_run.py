@@ -22,7 +22,7 @@ OWN: list[dict[str, Any]] = [
         "context": f"the dog sat on the mat. the {colour} cat ran to the dog. it was blue.",
         "answer": f"{colour} cat ran",
         "question": "the cat ran?",
-        "max_new_tokens": 4,
+        "max_new_tokens": 8,
     }
     for colour in ("red", "blue")
 ]

@@ -180,6 +180,59 @@ class Sheet:
             raise ValueError(f"sheet {self.name!r}: rows of {wrong} values for {len(self.columns)} columns")
 
 
+@dataclass(frozen=True)
+class Node:
+    """A box of a `Graph`. `layer` = its height (block number, 0 at the bottom; the model's number of blocks = logits).
+
+    Attributes:
+        name: unique; for a head ``layer.head``.
+        kind: its class, one of the graph's `kinds`; sets its colour.
+        label: what is written in it (untrusted text).
+        note: what hovering tells (untrusted text).
+    """
+
+    name: str
+    layer: float
+    kind: str
+    label: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Edge:
+    """An arrow of a `Graph`, from one node's name to another's. `weight` is signed; its size sets the width, its sign
+    the colour. `label` (``q at end``) and weight are told on hovering."""
+
+    source: str
+    target: str
+    weight: float
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A layered graph for the report: information flows upwards from low layers to the logits.
+
+    `kinds` lists the kinds of nodes in the order of the legend; `weight_label` says what an edge's weight is.
+    """
+
+    name: str
+    title: str
+    nodes: tuple[Node, ...]
+    edges: tuple[Edge, ...]
+    kinds: tuple[str, ...]
+    weight_label: str
+    caption: str = ""
+
+    def __post_init__(self) -> None:
+        names = [node.name for node in self.nodes]
+        if len(set(names)) < len(names):
+            raise ValueError(f"graph {self.name!r}: two nodes of one name in {names}")
+        lost = sorted({end for edge in self.edges for end in (edge.source, edge.target)} - set(names))
+        if lost:
+            raise ValueError(f"graph {self.name!r}: edges to {lost}, which are no nodes of it")
+
+
 @dataclass
 class Findings:
     """The result of one finder on one model.
@@ -193,7 +246,7 @@ class Findings:
         verdict: one sentence.
         caveats: sentences a reader must see beside the verdict (reduced, truncated, assumed).
         verification: the causal check; None until it ran.
-        heatmaps, strips, charts, sheets: what the report draws.
+        heatmaps, strips, charts, sheets, graphs: what the report draws.
         table_title: for findings whose table is the main thing: its heading; the page then begins with it.
     """
 
@@ -209,6 +262,7 @@ class Findings:
     strips: list[TokenStrip] = field(default_factory=list)
     charts: list[Chart] = field(default_factory=list)
     sheets: list[Sheet] = field(default_factory=list)
+    graphs: list[Graph] = field(default_factory=list)
     table_title: str | None = None
 
     def records(self) -> list[dict[str, Any]]:

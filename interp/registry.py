@@ -137,6 +137,8 @@ FINDERS = Registry(
         "sink-rate": "interp.finders.sink_rate:sink_rate",
         "heads": "interp.heads.finder:heads",
         "retrieval-heads": "interp.retrieval.finder:retrieval_heads",
+        "circuit": "interp.circuits.finder:circuit",
+        "repair": "interp.repair.finder:repair",
     },
     "interp.finders",
 )

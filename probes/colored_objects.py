@@ -72,6 +72,8 @@ class ColoredObjects(OwnPairs):
 def _one(
     model: Model, index: int, ids: dict[str, int], objects: list[str], max_length: int | None, seed: int
 ) -> Prompt:
+    from interp.circuits.roles import as_extra
+
     turn, at = divmod(index, OBJECTS * (OBJECTS - 1) * OBJECTS)
     cells = [(a, b, c) for a in range(OBJECTS) for b in range(OBJECTS) if a != b for c in range(OBJECTS)]
     asked, other, example = Draw("colored-objects slots", seed, turn).some(cells, len(cells))[at]
@@ -111,9 +113,17 @@ def _one(
                 "example": example,
                 "seed": seed,
             },
+            **as_extra(
+                answer=[f"color{asked + 1}"],
+                wrong=[f"color{slot + 1}" for slot in range(OBJECTS) if slot != asked],
+                first=[f"object{asked + 1}"],
+                after_first=[f"object{asked + 1}+1"],
+                repeat=["asked"],
+            ),
         },
     )
-    return build(model, draft, max_length)
+    behind = {f"object{asked + 1}+1": f"object{asked + 1}"}
+    return build(model, draft, max_length, behind=behind)
 
 
 def _listed(colours: list[str], things: list[str]) -> dict[str, Any]:

@@ -87,6 +87,8 @@ class IOI(OwnPairs):
         max_length: int | None,
         seed: int,
     ) -> Prompt:
+        from interp.circuits.roles import as_extra
+
         order, number = self._cell(index, seed)
         draw = Draw("ioi", seed, index)
         io, subject, *new = draw.some(list(ids), 5)
@@ -112,6 +114,7 @@ class IOI(OwnPairs):
             facts={
                 TWINS: {name: list(twin(model, text, name)) for name, text in corrupted.items()},
                 "ioi": {"io": io, "s": subject, **values, "seed": seed},
+                **as_extra(answer=["IO"], wrong=["S1", "S2"], first=["S1"], after_first=["S1+1"], repeat=["S2"]),
             },
         )
         return build(model, draft, max_length, behind={"S1+1": "S1"})

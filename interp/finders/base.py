@@ -8,6 +8,11 @@ A finder whose question to the model belongs to no single prompt (what one MLP m
 them) has a method ``examine(model, findings, config) -> Unit`` as well. It runs between 3 and 4, its unit is stored
 like the others, and `conclude` gets it as a fourth argument, ``examined``.
 
+A finder that has something to ask of all prompts together before anything can be found (which heads reach the heads that
+were found before) has ``explore(model, prompts, units, config, kept) -> Unit``. It runs between 1 and 2 and is asked
+anew on every run, so whatever it measures goes through ``kept`` (`Kept`), which stores it piece by piece; `find` gets
+what it returns as a fifth argument, ``explored``.
+
 What else a finder may have:
 
 - ``probe``, ``max_length``: where its prompts come from when none are given, and how long they are at the most.
@@ -23,7 +28,7 @@ it remember: outside a run, nothing says that the model's weights are still the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -75,6 +80,19 @@ class ModelFacts:
     hub_id: str | None = None
 
 
+class Kept(Protocol):
+    """Where `explore` leaves what it has measured: a run that goes on after an interruption finds it there."""
+
+    def phase(self, label: str, pieces: int) -> None:
+        """Progress begins anew: so many pieces of `label` ("patching") follow."""
+        ...
+
+    def unit(self, name: str, make: Callable[[], Unit], of: Any = None) -> Unit:
+        """The piece stored under `name` and `of` (JSON-able: whatever else it hangs on, such as the heads found so
+        far), or what `make` makes, stored."""
+        ...
+
+
 class Finder(Protocol):
     """See the module docstring. `Model` is `interp.models.model.Model`."""
 
@@ -101,6 +119,11 @@ class Finder(Protocol):
 def examines(finder: Any) -> bool:
     """Whether a finder has the optional phase `examine` (see the module docstring)."""
     return callable(getattr(finder, "examine", None))
+
+
+def explores(finder: Any) -> bool:
+    """Whether a finder has the optional phase `explore` (see the module docstring)."""
+    return callable(getattr(finder, "explore", None))
 
 
 def prepare(finder: Any, model: Any) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from interp.errors import UsageError
-from interp.finders.base import Unit, examines, prepare, release
+from interp.finders.base import Unit, examines, explores, prepare, release
 from interp.findings import Findings
 from interp.runs.progress import Progress
 from interp.runs.provenance import identity, prompt_key
@@ -109,7 +109,12 @@ def _phases(request: Request, folder: RunFolder, progress: Progress, tally: Tall
         tally.count("measure", there)
         progress.step(prompt.name, there)
 
-    findings = finder.find(prompts, units, config, model.facts())
+    explored: list[Unit] = []
+    if explores(finder):
+        of = digest({**base, "phase": "explore", "prompts": [prompt_key(prompt) for prompt in prompts]})
+        explored.append(finder.explore(model, prompts, units, config, Pieces(of, folder, progress, tally)))
+
+    findings = finder.find(prompts, units, config, model.facts(), *explored)
     _conform(findings)
 
     found = state_of(findings)
@@ -136,6 +141,27 @@ def _phases(request: Request, folder: RunFolder, progress: Progress, tally: Tall
     findings = finder.conclude(findings, checks, config, *more)
     _conform(findings)
     return findings
+
+
+@dataclass
+class Pieces:
+    """What `explore` measures, stored piece by piece (`interp.finders.base.Kept`); `base` = digest of all it hangs on."""
+
+    base: str
+    folder: RunFolder
+    progress: Progress
+    tally: Tally
+
+    def phase(self, label: str, pieces: int) -> None:
+        """See `Kept`."""
+        self.progress.start(label, pieces)
+
+    def unit(self, name: str, make: Callable[[], Unit], of: Any = None) -> Unit:
+        """See `Kept`."""
+        there, unit = self.folder.fetch(digest({"base": self.base, "piece": name, "of": plain(of)}), make)
+        self.tally.count("explore", there)
+        self.progress.step(name, there)
+        return unit if unit is not None else Unit()
 
 
 def state_of(findings: Findings) -> str:

@@ -117,12 +117,12 @@ def _one(
                 answer=[f"color{asked + 1}"],
                 wrong=[f"color{slot + 1}" for slot in range(OBJECTS) if slot != asked],
                 first=[f"object{asked + 1}"],
-                after_first=[f"object{asked + 1}+1"],
+                after_first=["object+1"],
                 repeat=["asked"],
             ),
         },
     )
-    behind = {f"object{asked + 1}+1": f"object{asked + 1}"}
+    behind = {"object+1": f"object{asked + 1}"}
     return build(model, draft, max_length, behind=behind)
 
 

@@ -121,6 +121,6 @@ COLUMNS = (
         "copying",
         "float64",
         "copying",
-        "How far what it writes raises the logit of the token it attends to: 1 above all others of the prompt, -1 below.",
+        "How far what it writes raises the logit of the token it attends to: 1 most of the prompt, -1 least.",
     ),
 )

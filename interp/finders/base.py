@@ -8,8 +8,8 @@ A finder whose question to the model belongs to no single prompt (what one MLP m
 them) has a method ``examine(model, findings, config) -> Unit`` as well. It runs between 3 and 4, its unit is stored
 like the others, and `conclude` gets it as a fourth argument, ``examined``.
 
-A finder that has something to ask of all prompts together before anything can be found (which heads reach the heads that
-were found before) has ``explore(model, prompts, units, config, kept) -> Unit``. It runs between 1 and 2 and is asked
+A finder that has something to ask of all prompts together before anything can be found (which heads reach the heads
+that were found before) has ``explore(model, prompts, units, config, kept) -> Unit``. It runs between 1 and 2 and is asked
 anew on every run, so whatever it measures goes through ``kept`` (`Kept`), which stores it piece by piece; `find` gets
 what it returns as a fifth argument, ``explored``.
 

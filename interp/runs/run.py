@@ -145,7 +145,10 @@ def _phases(request: Request, folder: RunFolder, progress: Progress, tally: Tall
 
 @dataclass
 class Pieces:
-    """What `explore` measures, stored piece by piece (`interp.finders.base.Kept`); `base` = digest of all it hangs on."""
+    """What `explore` measures, stored piece by piece (`interp.finders.base.Kept`).
+
+    `base` = digest of all that it hangs on.
+    """
 
     base: str
     folder: RunFolder

@@ -9,9 +9,9 @@ them) has a method ``examine(model, findings, config) -> Unit`` as well. It runs
 like the others, and `conclude` gets it as a fourth argument, ``examined``.
 
 A finder that has something to ask of all prompts together before anything can be found (which heads reach the heads
-that were found before) has ``explore(model, prompts, units, config, kept) -> Unit``. It runs between 1 and 2 and is asked
-anew on every run, so whatever it measures goes through ``kept`` (`Kept`), which stores it piece by piece; `find` gets
-what it returns as a fifth argument, ``explored``.
+that were found before) has ``explore(model, prompts, units, config, kept) -> Unit``. It runs between 1 and 2, anew on
+every run, so whatever it measures goes through ``kept`` (`Kept`), which stores it piece by piece; `find` gets what it
+returns as a fifth argument, ``explored``.
 
 What else a finder may have:
 

@@ -1,0 +1,262 @@
+"""Search of a circuit backwards from the logits, stage by stage (Wang et al. 2022, arXiv 2211.00593, section 3; Merullo
+et al. 2023, arXiv 2310.08744, section 3).
+
+1. Stage 0 takes the heads with the largest direct effect on the logit difference.
+2. Each next stage asks which earlier heads reach those of the stage before through their queries, keys or values at one
+   position, and takes the strongest again: a share of the heads that can reach them, by absolute mean effect over the
+   prompts that choose.
+
+The position of a stage is ``end``, a role, a name that every prompt has, or ``auto``: where the heads of the stage
+before look most from where they were read, among the positions where the twins already differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
+
+import numpy as np
+
+from interp.circuits.config import CircuitConfig, Head
+from interp.circuits.pairs import Pair, batch_of, batches, pair_of
+from interp.circuits.rediscovery import how_many, strongest
+from interp.circuits.roles import ROLES, roles_of
+from interp.circuits.split import halves
+from interp.errors import UsageError
+from interp.finders.base import Kept, Unit
+from probes.base import Prompt
+
+Side = Literal["logits", "q", "k", "v"]
+Attention = tuple[Sequence[str], np.ndarray]
+"""Names of positions, and attention [prompt, layer, head, query named, key named]."""
+END, AUTO = "end", "auto"
+MOST = 32
+"""Pairs measured together, then stored."""
+BATCH, HELD = 1 << 28, 1 << 30
+"""Bytes that both sides of one batch may take, and those of all batches that are kept between stages."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the search.
+
+    Attributes:
+        name: as asked for, ``v@auto``.
+        side: what the receivers read.
+        position: name of where they read it; empty where none could be used.
+        at: that position in each prompt.
+        receivers: heads (layer, head) of the stage before; none at stage 0.
+        heads: heads taken, the strongest first. Those that an earlier stage took are among them.
+        effects: [layer, head, prompt] changes of the logit difference as a share of the mean gap of the prompts that
+            choose; NaN for heads that cannot reach the receivers; nothing in a stage that could not be measured.
+        mlps: the same of MLPs [layer, prompt].
+        looked: for ``auto``: name -> attention that decided, of the names that came into question.
+        why: why there are no heads; empty where there are.
+    """
+
+    name: str
+    side: Side
+    position: str
+    at: tuple[int, ...]
+    receivers: tuple[Head, ...]
+    heads: tuple[Head, ...]
+    effects: np.ndarray
+    mlps: np.ndarray
+    looked: dict[str, float] = field(default_factory=dict)
+    why: str = ""
+
+
+def first_stage(stages: Sequence[Stage]) -> dict[Head, int]:
+    """Each head found, with the first stage that took it."""
+    found: dict[Head, int] = {}
+    for number, stage in enumerate(stages):
+        for head in stage.heads:
+            found.setdefault(head, number)
+    return found
+
+
+def search(
+    model: Any, prompts: Sequence[Prompt], attention: Attention, config: CircuitConfig, kept: Kept
+) -> list[Stage]:
+    """One `Stage` for each of ``config.stages``.
+
+    The first half of `interp.circuits.split.halves` chooses the heads; the same effects are measured on all prompts. A
+    stage that cannot be measured says why and ends the search: the stages after it have no receivers.
+
+    Raises:
+        UsageError: a prompt without a pair, or twins that make no difference.
+    """
+    if config.stages[0] != f"logits@{END}":
+        raise UsageError(f"stages: {config.stages[0]!r}; the answer is read at the end, so the first is logits@{END}")
+    select, _ = halves(prompts, config)
+    runs = Runs(model, prompts, config, kept)
+    found: list[Stage] = []
+    for number, name in enumerate(config.stages):
+        found.append(_stage(number, name, found[-1] if found else None, runs, attention, select))
+    return found
+
+
+def _stage(
+    number: int, name: str, before: Stage | None, runs: Runs, attention: Attention, select: Sequence[int]
+) -> Stage:
+    side, _, position = name.partition("@")
+    prompts, looked, receivers = runs.prompts, {}, before.heads if before else ()
+    if before is not None:
+        if not receivers:
+            return _nothing(name, "", (), "no heads were found in the stage before")
+        if max(layer for layer, _ in receivers) == 0:
+            return _nothing(name, "", receivers, "those found before are all in layer 0: no head comes before them")
+        if position == AUTO:
+            looked = looked_at(prompts, before, attention, select)
+            if not looked:
+                return _nothing(name, "", receivers, _NOWHERE.format(read=before.position))
+            position = max(looked, key=lambda one: looked[one])
+    at = spots(prompts, position)
+    if at is None:
+        return _nothing(name, "", receivers, f"not every prompt has exactly one position {position!r}")
+    if not any(differs(pair) <= at[index] for index, pair in enumerate(runs.pairs) if index in set(select)):
+        why = f"the twins are the same tokens up to {position!r}, so nothing of what differs is there"
+        return _nothing(name, position, receivers, why)
+    effects, mlps, gap = runs.effects(number, name, side, receivers, at)
+    whole = float(gap[list(select)].mean())
+    if whole == 0:
+        raise UsageError("corrupting the prompts leaves the mean logit difference as it is: no share can be taken")
+    means = effects[..., list(select)].mean(-1)
+    heads = tuple(strongest(means, how_many(means, runs.config.share)))
+    why = "" if heads else "no head has an effect on them"
+    return Stage(name, cast(Side, side), position, at, receivers, heads, effects / whole, mlps / whole, looked, why)
+
+
+_NOWHERE = (
+    "read at {read!r}, the heads found before look at no single named position at which the twins already differ; "
+    "name one, or take twins that differ earlier"
+)
+
+
+def _nothing(name: str, position: str, receivers: tuple[Head, ...], why: str) -> Stage:
+    side = cast(Side, name.partition("@")[0])
+    return Stage(name, side, position, (), receivers, (), np.empty((0, 0, 0)), np.empty((0, 0)), {}, why)
+
+
+def spots(prompts: Sequence[Prompt], name: str) -> tuple[int, ...] | None:
+    """Where `name` (a role, or a named position) stands in each prompt; None unless each has it exactly once."""
+    found = []
+    for prompt in prompts:
+        here = roles_of(prompt)[name] if name in ROLES else None
+        if here is None:
+            at = pair_of(prompt).positions.get(name)
+            here = () if at is None else (at,)
+        if len(here) != 1:
+            return None
+        found.append(here[0])
+    return tuple(found)
+
+
+def differs(pair: Pair) -> int:
+    """First position at which the pair's prompts differ."""
+    return next(at for at, (one, other) in enumerate(zip(pair.prompt.ids, pair.corrupt, strict=True)) if one != other)
+
+
+def looked_at(prompts: Sequence[Prompt], stage: Stage, attention: Attention, select: Sequence[int]) -> dict[str, float]:
+    """Mean attention of a stage's heads, weighted by absolute effect, from where they were read to each named position
+    that comes into question: in each of the prompts that choose one position, before the one they were read at, not the
+    first token (which heads attend to when they do nothing), with twins that differ there already in some of them.
+    """
+    names, values = attention
+    chosen = list(select)
+    places = {name: spots(prompts, name) for name in names}
+    read = next((name for name, at in places.items() if at == stage.at), None)
+    if read is None:
+        return {}
+    weights = np.array([abs(float(stage.effects[head][chosen].mean())) for head in stage.heads])
+    rows = np.array([values[chosen, layer, head, list(names).index(read)].mean(0) for layer, head in stage.heads])
+    means = weights @ rows / weights.sum()
+    found = {}
+    for column, name in enumerate(names):
+        at = places[name]
+        if at is None or not all(0 < at[index] < stage.at[index] for index in chosen):
+            continue
+        if means[column] > 0 and any(differs(pair_of(prompts[index])) <= at[index] for index in chosen):
+            found[name] = float(means[column])
+    return found
+
+
+class Runs:
+    """Effects on all prompts, batch by batch, each piece stored; both sides of a batch are held while memory allows."""
+
+    def __init__(self, model: Any, prompts: Sequence[Prompt], config: CircuitConfig, kept: Kept):
+        self.model, self.prompts, self.config, self.kept = model, prompts, config, kept
+        self.pairs = [pair_of(prompt) for prompt in prompts]
+        # resid, MLP and z of the clean side; MLP and z of the other
+        token = 4 * model.n_layers * (3 * model.d_model + 2 * model.n_heads * model.d_head)
+        self.batches = batches(self.pairs, max(1, min(MOST, BATCH // (token * max(map(len, prompts))))))
+        self.held: dict[int, Any] = {}
+        self.room = HELD // max(1, token)
+
+    def sides(self, number: int) -> Any:
+        """Both sides of a batch."""
+        from interp.circuits.states import sides_of
+
+        if number in self.held:
+            return self.held[number]
+        batch = self.batches[number][1]
+        sides = sides_of(self.model, batch)
+        if batch.clean.numel() <= self.room:
+            self.held[number] = sides
+            self.room -= batch.clean.numel()
+        return sides
+
+    def effects(
+        self, number: int, name: str, side: str, receivers: tuple[Head, ...], at: tuple[int, ...]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """([layer, head, prompt], [layer, prompt], [prompt]): changes of the logit difference, of heads and of MLPs,
+        and what corrupting the whole prompt does to it."""
+        n = len(self.prompts)
+        heads = np.full((self.model.n_layers, self.model.n_heads, n), np.nan, dtype=np.float32)
+        mlps, gap = np.full((self.model.n_layers, n), np.nan, dtype=np.float32), np.zeros(n)
+        self.kept.phase(f"searching {name}", len(self.batches))
+        for one, (indices, _) in enumerate(self.batches):
+            here = tuple(at[index] for index in indices)
+            of = {
+                "side": side,
+                "receivers": [list(head) for head in receivers],
+                "prompts": indices,
+                "positions": list(here),
+                "freeze_mlps": self.config.freeze_mlps,
+            }
+            unit = self.kept.unit(f"stage {number}, batch {one}", self._piece(one, side, receivers, here), of)
+            heads[..., indices], mlps[..., indices] = unit.arrays["heads"], unit.arrays["mlps"]
+            gap[indices] = unit.arrays["gap"]
+        return heads, mlps, gap
+
+    def _piece(self, number: int, side: str, receivers: tuple[Head, ...], at: tuple[int, ...]) -> Callable[[], Unit]:
+        from interp.circuits.effects import direct_effects
+
+        how: dict[str, Any] = {"freeze_mlps": self.config.freeze_mlps, "rows": self.config.tokens}
+
+        def make() -> Unit:
+            sides = self.sides(number)
+            if side == "logits":
+                found = direct_effects(self.model, sides, **how)
+            else:
+                found = self._paths(sides, side, receivers, at, how)
+            return Unit({"heads": found.heads, "mlps": found.mlps, "gap": sides.gap.numpy()})
+
+        return make
+
+    def _paths(self, sides: Any, side: str, receivers: tuple[Head, ...], at: tuple[int, ...], how: Any) -> Any:
+        from interp.circuits.effects import Effects
+        from interp.circuits.paths import Receivers, path_effects
+        from interp.circuits.states import sides_of
+
+        heads = np.full((self.model.n_layers, self.model.n_heads, len(at)), np.nan, dtype=np.float32)
+        mlps = np.full((self.model.n_layers, len(at)), np.nan, dtype=np.float32)
+        for one in sorted(set(at)):
+            here = [index for index, place in enumerate(at) if place == one]
+            some = sides
+            if len(here) < len(at):
+                some = sides_of(self.model, batch_of([sides.batch.pairs[index] for index in here]))
+            found = path_effects(self.model, some, Receivers(receivers, cast(Any, side), one), **how)
+            heads[..., here], mlps[..., here] = found.heads, found.mlps
+        return Effects(heads, mlps)

@@ -19,7 +19,7 @@ What else a finder may have:
 - ``needs(prompt)``: raises `UsageError` for a prompt that it can make nothing of; asked of all before any is measured.
 - ``suits(prompt, config)``: the same for a prompt that does not go with the settings.
 - ``passes``: forward passes over a prompt, in all phases together, for ``--dry-run``; or, where that hangs on the
-  settings, ``effort(config, prompts) -> Effort``.
+  settings, ``effort(config, prompts, shape) -> Effort``, shape being the model's (layers, heads a layer).
 
 One that remembers something of the model from one prompt to the next (KV caches) has ``prepare(model)``, called when a
 run begins, and ``release(model)``, which frees it and is called when the run ends, however it ends. Only in between may

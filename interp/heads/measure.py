@@ -38,7 +38,7 @@ def measure(model: Any, prompt: Prompt, config: HeadsConfig) -> Unit:
     )
 
 
-def effort(config: HeadsConfig, prompts: Sequence[Prompt]) -> Effort:
+def effort(config: HeadsConfig, prompts: Sequence[Prompt], shape: tuple[int, int] | None = None) -> Effort:
     """For ``--dry-run``: what all phases ask of the model; an upper bound, as if every class had heads and every answer
     took all the tokens it may."""
     tasks = [task_of(prompt) for prompt in prompts if has_task(prompt)]

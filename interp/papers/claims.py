@@ -90,12 +90,14 @@ class Run:
     """A finder a paper needs, and the settings it needs it with.
 
     `keep_arrays`: the run keeps the arrays of every prompt, because claims are judged by them.
+    `probe`: the run's own prompts come from it, where the paper is about several tasks.
     """
 
     name: str
     finder: str
     settings: Mapping[str, Any]
     keep_arrays: bool = False
+    probe: str | None = None
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,11 @@ class Paper:
     probes: tuple[str, ...]
     caveats: tuple[str, ...] = ()
     version: str = "1"
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Probes of the runs that bring their own, each once."""
+        return tuple(dict.fromkeys(one.probe for one in self.runs if one.probe is not None))
 
 
 def missing(why: str, measured: str = "nothing to measure") -> Outcome:

@@ -84,11 +84,13 @@ def reproduce(
     """Put a paper's claims to the test on a model.
 
     Args:
-        paper: name of a registered paper (``wong2025``, ``gu2024``, ``wu2024``).
+        paper: name of a registered paper (``wong2025``, ``gu2024``, ``wu2024``, ``wang2022``,
+            ``merullo2023``).
         model: anything `interp.load` takes.
         texts, text_files, prompts, probe, probe_set: as for `interp.scan` with the paper's first finder. No source of
-            prompts: the paper's probes.
-        max_length, limit, seed, fresh, progress, command: as for `interp.scan`; `limit` counts the prompts of all.
+            prompts: the paper's probes. A paper about several tasks brings its own for each run.
+        max_length, limit, seed, fresh, progress, command: as for `interp.scan`; `limit` counts the prompts of all, or
+            those of each run where the runs have their own.
         config: settings to change, in every run whose finder has them; the page says so.
         out: folder; default ``reproduce-<paper>-<model>-<key>``. The paper's runs lie in folders inside it.
         options: ``generate``, and keywords of `interp.load`.
@@ -101,7 +103,14 @@ def reproduce(
     """
     chosen: Paper = PAPERS.get(paper)
     given = {"texts": texts, "text_files": text_files, "prompts": prompts, "probe": probe}
-    sources = [given] if any(one is not None for one in given.values()) else [{"probe": name} for name in chosen.probes]
+    brought = any(one is not None for one in given.values())
+    if chosen.tasks and (brought or probe_set or options.get("generate")):
+        raise UsageError(
+            f"{chosen.name} is about {' and '.join(chosen.tasks)}, and each run brings its own prompts; leave out texts, "
+            "prompts, probe, probe settings and generate"
+        )
+    names = chosen.tasks or chosen.probes
+    sources = [given] if brought else [{"probe": name} for name in names]
     common = {"probe_set": probe_set, "max_length": max_length, "limit": limit, "seed": seed, **options}
     runs = changed(chosen.runs, config or {})
     plans = [plan(runs[0].finder, config=dict(runs[0].settings), **source, **common) for source in sources]
@@ -110,7 +119,9 @@ def reproduce(
     started = provenance.now()
     with reporting.choose(quiet=not progress) as told:
         loaded, checked = load_checked(model, plans[0].load_options, told)
-        ready = _together([one.prompts(loaded) for one in plans], limit)
+        groups = [one.prompts(loaded) for one in plans]
+        by_task = dict(zip(chosen.tasks, groups, strict=True)) if chosen.tasks else {}
+        ready = distinct_names([one for group in groups for one in group]) if by_task else _together(groups, limit)
         made = tuple((one.name, one.finder, tuple(sorted(one.settings.items()))) for one in runs)
         name = _Named(f"reproduce-{chosen.name}", chosen.version)
         request = Request(loaded, name, Settings(chosen.name, made), ready, plans[0].generate)
@@ -126,13 +137,14 @@ def reproduce(
                 findings, ready = {}, request.prompts
                 for one in runs:
                     told.say(f"run {one.name}")
+                    mine = ready if one.probe is None else by_task[one.probe]
                     findings[one.name] = scan(
                         loaded,
                         one.finder,
-                        prompts=ready,
-                        max_length=max(len(prompt) for prompt in ready),
+                        prompts=mine,
+                        max_length=max(len(prompt) for prompt in mine),
                         config=dict(one.settings),
-                        keep_arrays=len(ready) if one.keep_arrays else None,
+                        keep_arrays=len(mine) if one.keep_arrays else None,
                         seed=seed,
                         out=folder.path / one.name,
                         fresh=fresh,

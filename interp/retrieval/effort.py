@@ -17,7 +17,7 @@ QUESTION = 256
 """Tokens of a question with the solved examples before it, roughly."""
 
 
-def effort(config: RetrievalConfig, prompts: Sequence[Prompt]) -> Effort:
+def effort(config: RetrievalConfig, prompts: Sequence[Prompt], shape: tuple[int, int] | None = None) -> Effort:
     """An upper bound: as if no two prompts began alike, every answer took all the tokens it may, every needle were
     answered, and the model had heads for every K."""
     tasks = [task_of(prompt) for prompt in prompts]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from interp.findings import Chart, Column, Findings, Heatmap, Series, Sheet, TokenStrip, Verification
+from interp.findings import Chart, Column, Edge, Findings, Graph, Heatmap, Node, Series, Sheet, TokenStrip, Verification
 from interp.runs.store import (
     ARRAYS_FILE,
     TABLE_FILE,
@@ -53,6 +53,7 @@ def save_findings(folder: RunFolder, findings: Findings) -> dict[str, Any]:
         "strips": strips,
         "charts": [plain(dataclasses.asdict(chart)) for chart in findings.charts],
         "sheets": [plain(dataclasses.asdict(sheet)) for sheet in findings.sheets],
+        "graphs": [plain(dataclasses.asdict(graph)) for graph in findings.graphs],
         "table_title": findings.table_title,
     }
 
@@ -79,6 +80,7 @@ def load_findings(folder: RunFolder, record: dict[str, Any]) -> Findings:
             strips=[_get_strip(strip, arrays) for strip in record["strips"]],
             charts=[_get_chart(chart) for chart in record.get("charts", [])],
             sheets=[_get_sheet(sheet) for sheet in record.get("sheets", [])],
+            graphs=[_get_graph(graph) for graph in record.get("graphs", [])],
             table_title=record.get("table_title"),
         )
     except (KeyError, TypeError, ValueError) as error:
@@ -131,6 +133,13 @@ def _get_chart(record: dict[str, Any]) -> Chart:
 def _get_sheet(record: dict[str, Any]) -> Sheet:
     columns = tuple(Column(**column) for column in record["columns"])
     return Sheet(**{**record, "columns": columns, "rows": tuple(tuple(row) for row in record["rows"])})
+
+
+def _get_graph(record: dict[str, Any]) -> Graph:
+    nodes = tuple(Node(**node) for node in record["nodes"])
+    weights = (float("nan") if edge["weight"] is None else edge["weight"] for edge in record["edges"])
+    edges = tuple(Edge(**{**edge, "weight": weight}) for edge, weight in zip(record["edges"], weights, strict=True))
+    return Graph(**{**_tuples(record, "kinds"), "nodes": nodes, "edges": edges})
 
 
 def _tuples(record: dict[str, Any], *names: str) -> dict[str, Any]:

@@ -112,7 +112,7 @@ def estimate(model: Any, *, out: str | os.PathLike[str] | None = None, **request
         dtype = sketched.dtype
     own = planned.generate or 0
     lengths = [len(prompt) + own for prompt in prompts]
-    effort = effort_of(planned.finder, planned.config, prompts)
+    effort = effort_of(planned.finder, planned.config, prompts, (sketched.n_layers, sketched.n_heads))
     parameters = sum(parameter.numel() for parameter in sketched.hf.parameters())
     weights = parameters * dtype.itemsize
     speed = _speed(device, dtype)
@@ -153,10 +153,10 @@ def estimate(model: Any, *, out: str | os.PathLike[str] | None = None, **request
     )
 
 
-def effort_of(finder: Any, config: Any, prompts: Sequence[Prompt]) -> Effort:
+def effort_of(finder: Any, config: Any, prompts: Sequence[Prompt], shape: tuple[int, int]) -> Effort:
     """What a finder says it will ask of the model (see `interp.finders.base`)."""
     if hasattr(finder, "effort"):
-        return finder.effort(config, prompts)
+        return finder.effort(config, prompts, shape)
     return Effort(float(getattr(finder, "passes", FORWARDS)))
 
 

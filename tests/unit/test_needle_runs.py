@@ -41,7 +41,7 @@ class NeedleFinder(MassFinder):
     def needs(self, prompt: Prompt) -> None:
         task_of(prompt)
 
-    def effort(self, config: Any, prompts: Sequence[Prompt]) -> Effort:
+    def effort(self, config: Any, prompts: Sequence[Prompt], shape: tuple[int, int]) -> Effort:
         return Effort(2.0, self.decodes)
 
 

@@ -1,0 +1,97 @@
+"""The effects of every head and MLP on every pair, batch by batch, stored as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from interp.circuits.attribution import attributions
+from interp.circuits.config import CircuitConfig
+from interp.circuits.dla import direct_logit_attribution
+from interp.circuits.effects import Effects, direct_effects, total_effects
+from interp.circuits.pairs import Batch, batch_of, pair_of
+from interp.circuits.roles import ROLES, roles_of
+from interp.circuits.states import Sides, sides_of
+from interp.errors import UsageError
+from interp.finders.base import Kept, Unit
+from probes.base import Prompt
+
+PIECE = 16
+"""Pairs measured together, then stored."""
+KINDS = ("total", "direct", "direct_frozen_mlps", "attribution", "attribution_ig", "dla")
+
+
+def pieces(prompts: Sequence[Prompt]) -> list[tuple[int, ...]]:
+    """Indices of prompts measured together: of one length, at most `PIECE`."""
+    by_length: dict[int, list[int]] = {}
+    for index, prompt in enumerate(prompts):
+        by_length.setdefault(len(prompt), []).append(index)
+    return [tuple(same[at : at + PIECE]) for same in by_length.values() for at in range(0, len(same), PIECE)]
+
+
+def effects_of(model: Any, prompts: Sequence[Prompt], config: CircuitConfig, kept: Kept) -> dict[str, np.ndarray]:
+    """Every kind's changes, ``<kind>`` [layer, head, pair] and ``<kind>_mlps`` [layer, pair], and ``gap`` [pair]: what
+    corrupting the whole prompt does. float32, in logits.
+
+    Raises:
+        UsageError: a position that a prompt does not have, or pairs that do not line up.
+    """
+    groups = pieces(prompts)
+    kept.phase("patching", len(groups))
+    found: dict[str, np.ndarray] = {}
+    for group in groups:
+        some = [prompts[index] for index in group]
+        name = f"{some[0].name} and {len(some) - 1} more" if len(some) > 1 else some[0].name
+        unit = kept.unit(name, lambda some=some: _piece(model, some, config), of=[prompt.hash for prompt in some])
+        for key, values in unit.arrays.items():
+            whole = found.setdefault(key, np.full((*values.shape[:-1], len(prompts)), np.nan, np.float32))
+            whole[..., list(group)] = values
+    return found
+
+
+def _piece(model: Any, prompts: Sequence[Prompt], config: CircuitConfig) -> Unit:
+    batch = batch_of([pair_of(prompt) for prompt in prompts])
+    sides = sides_of(model, batch)
+    where = positions_of(prompts, batch, config.position)
+    measured: dict[str, Effects] = {
+        "total": total_effects(model, sides, positions=where, rows=config.tokens),
+        "direct": direct_effects(model, sides, rows=config.tokens),
+        "direct_frozen_mlps": direct_effects(model, sides, freeze_mlps=True, rows=config.tokens),
+        "attribution": _attributed(model, sides, where, 1),
+        "attribution_ig": _attributed(model, sides, where, config.points),
+        "dla": direct_logit_attribution(model, sides),
+    }
+    arrays = {"gap": sides.gap.numpy().astype(np.float32)}
+    for kind, effects in measured.items():
+        arrays |= {kind: effects.heads, f"{kind}_mlps": effects.mlps}
+    return Unit(arrays)
+
+
+def _attributed(model: Any, sides: Sides, where: Any, points: int) -> Effects:
+    return attributions(model, sides, points=points, positions=where)
+
+
+def positions_of(prompts: Sequence[Prompt], batch: Batch, name: str) -> torch.Tensor | None:
+    """int64 [pair, n]: where the role or named position `name` stands; None = everywhere (``all``).
+
+    Raises:
+        UsageError: a prompt does not have it; says which names it has.
+    """
+    if name == "all":
+        return None
+    rows = []
+    for prompt, pair in zip(prompts, batch.pairs, strict=True):
+        places = roles_of(prompt).get(name, ()) if name in ROLES else ()
+        if not places and name in pair.positions:
+            places = (pair.positions[name],)
+        if not places:
+            there = [role for role, at in roles_of(prompt).items() if at] + list(pair.positions)
+            raise UsageError(
+                f"prompt {prompt.name!r} has no position {name!r}; it has {', '.join(dict.fromkeys(there))}, or all"
+            )
+        rows.append(places)
+    width = max(map(len, rows))
+    return torch.tensor([[*places, *[places[-1]] * (width - len(places))] for places in rows])

@@ -213,7 +213,8 @@ class Edge:
 class Graph:
     """A layered graph for the report: information flows upwards from low layers to the logits.
 
-    `kinds` lists the kinds of nodes in the order of the legend; `weight_label` says what an edge's weight is.
+    `kinds` lists the kinds of nodes in the order of the legend, coloured as `Heatmap.categories`: the first is "nothing
+    of note" (the ends: input, logits) and drawn pale. `weight_label` says what an edge's weight is.
     """
 
     name: str
@@ -231,6 +232,9 @@ class Graph:
         lost = sorted({end for edge in self.edges for end in (edge.source, edge.target)} - set(names))
         if lost:
             raise ValueError(f"graph {self.name!r}: edges to {lost}, which are no nodes of it")
+        odd = sorted({node.kind for node in self.nodes} - set(self.kinds))
+        if odd:
+            raise ValueError(f"graph {self.name!r}: nodes of kinds {odd}, its kinds are {', '.join(self.kinds)}")
 
 
 @dataclass

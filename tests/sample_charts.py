@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from interp.findings import Chart, Column, Heatmap, Series, Sheet
+from interp.findings import Chart, Column, Edge, Graph, Heatmap, Node, Series, Sheet
 
 
 def charts(rng: np.random.Generator, evil: tuple[str, ...] = ()) -> list[Chart]:
@@ -122,3 +122,30 @@ def overall(rng: np.random.Generator, evil: tuple[str, ...] = ()) -> list[Heatma
         Heatmap("counts", "Sinks by start layer and lifetime", counts, "start layer", "lifetime", "sinks"),
         Heatmap("sites", title, cosines, "layer", "site", "cosine", "other", None, names, True),
     ]
+
+
+def graphs(rng: np.random.Generator, evil: tuple[str, ...] = (), heads: int = 38, edges: int = 80) -> list[Graph]:
+    """A circuit of many heads in a model of 30 layers x 9 heads, with arrows of both signs between layers."""
+    said = evil[0] if evil else ""
+    kinds = ("ends", "mover", "negative mover", "inhibition", "induction", "previous token" + said)
+    found = sorted(divmod(int(at), 9) for at in rng.choice(30 * 9, heads, replace=False))
+    nodes = [
+        Node(
+            f"{layer}.{head}",
+            layer,
+            kinds[1 + i % 5],
+            evil[i % len(evil)] if evil else f"{layer}.{head}",
+            f"looks at S2{said}",
+        )
+        for i, (layer, head) in enumerate(found)
+    ]
+    nodes.append(Node("logits", 30, "ends", "logits"))
+    made: dict[tuple[str, str], Edge] = {}
+    while len(made) < edges:
+        low, high = sorted(rng.choice(len(nodes), 2, replace=False))
+        source, target = nodes[low], nodes[high]
+        if source.layer < target.layer and high - low < 14:
+            weight = float(rng.normal(0.01, 0.03))
+            made[source.name, target.name] = Edge(source.name, target.name, weight, f"q at end{said}")
+    caption = "Stages, backwards from the logits." + said
+    return [Graph("circuit", f"The circuit{said}", tuple(nodes), tuple(made.values()), kinds, "effect" + said, caption)]

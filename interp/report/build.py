@@ -2,7 +2,7 @@
 
 The page loads nothing: scripts, styles, plotly.js and arrays are inside it, the last two compressed (the browser
 inflates them), and a content security policy with the hashes of the two scripts forbids everything else. It knows no
-finder: it draws whatever charts, heatmaps, strips, tables, causal check, caveats and summary the findings hold.
+finder: it draws whatever graphs, charts, heatmaps, strips, tables, causal check, caveats and summary the findings hold.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from string import Template
 from typing import Any
 
 from interp.findings import Findings
-from interp.report import charts, sections, sheets
+from interp.report import charts, graphs, sections, sheets
 from interp.report.pack import squeeze
 from interp.report.payload import payload
 from interp.report.text import h, json_in_html
@@ -30,6 +30,7 @@ _SCRIPTS = (
     "state.js",
     "plots.js",
     "charts.js",
+    "graphs.js",
     "heads.js",
     "maps.js",
     "levels.js",
@@ -65,10 +66,13 @@ def build_report(findings: Findings, provenance: dict[str, Any], prompts: Sequen
 def _page(findings: Findings, provenance: dict[str, Any], prompts: Sequence[Prompt], share: float) -> str:
     data, pack, reduced = payload(findings, prompts, share)
     drawn, charts_cut = charts.fit(findings.charts, int(charts.POINTS * share))
+    layered, graphs_cut = graphs.fit(findings.graphs)
     rows, sheets_cut = sheets.fit(findings.sheets, share)
     data |= {
         "charts": [charts.chart_data(chart) for chart in drawn],
         "chartRows": charts.STATIC_ROWS,
+        "graphs": [graphs.graph_data(graph) for graph in layered],
+        "graphRows": graphs.STATIC_ROWS,
         "sheets": [sheets.sheet_data(*each) for each in zip(findings.sheets, rows, strict=True)],
     }
     prompt_list, cut = sections.prompt_list(prompts, int(sections.TEXT_CHARACTERS * share))
@@ -101,6 +105,8 @@ def _page(findings: Findings, provenance: dict[str, Any], prompts: Sequence[Prom
         facts=sections.facts(findings, provenance, prompts),
         caveats=sections.sentences(findings.caveats, "The finder states no caveat."),
         check=sections.check_text(findings.verification),
+        graphs_link='<a href="#graphs">Graph</a>' if layered else "",
+        graphs=graphs.graphs_section(layered),
         charts_link='<a href="#charts">Charts</a>' if drawn else "",
         charts=charts.charts_section(drawn),
         sheets_link='<a href="#sheets">Further tables</a>' if findings.sheets else "",
@@ -118,7 +124,9 @@ def _page(findings: Findings, provenance: dict[str, Any], prompts: Sequence[Prom
         provenance=sections.tree(provenance)
         if provenance
         else '<p class="empty">No provenance was stored with this report.</p>',
-        reduced=sections.sentences([*reduced, *charts_cut, *sheets_cut, *cut], "Nothing was reduced to fit this page."),
+        reduced=sections.sentences(
+            [*reduced, *graphs_cut, *charts_cut, *sheets_cut, *cut], "Nothing was reduced to fit this page."
+        ),
         data=json_in_html(data | {"provenance": provenance, "summary": findings.summary, "verdict": findings.verdict}),
         arrays=pack.text(),
         plotly=plotly,

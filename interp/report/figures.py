@@ -13,6 +13,7 @@ from interp.errors import UsageError
 from interp.findings import Findings, Heatmap, Verification
 from interp.report import scales
 from interp.report.chart_figure import chart_figure
+from interp.report.graph_figure import graph_figure
 from interp.report.text import label, number, plotly_text, plural
 
 CHECK = "check"
@@ -30,8 +31,8 @@ def figure(findings: Findings, name: str | None = None) -> Any:
 
     Args:
         findings: what a finder returned.
-        name: a heatmap's or chart's name, or ``check`` for the causal check. None: the first layer x head heatmap, else
-            the first heatmap, else the first chart, else the check.
+        name: a heatmap's, chart's or graph's name, or ``check`` for the causal check. None: the first layer x head
+            heatmap, else the first heatmap, else the first chart, graph, or the check.
 
     Raises:
         UsageError: no figure of that name, or nothing to draw; names those there are.
@@ -40,7 +41,8 @@ def figure(findings: Findings, name: str | None = None) -> Any:
     if name is None:
         if not names:
             raise UsageError(
-                f"These {findings.finder!r} findings hold no heatmap, chart or causal check: there is nothing to draw."
+                f"These {findings.finder!r} findings hold no heatmap, chart, graph or causal check: "
+                "there is nothing to draw."
             )
         by_head = [heatmap.name for heatmap in findings.heatmaps if heatmap.kind == "layer-head"]
         name = (by_head or names)[0]
@@ -52,13 +54,16 @@ def figure(findings: Findings, name: str | None = None) -> Any:
     for chart in findings.charts:
         if chart.name == name:
             return chart_figure(chart, _LAYOUT)
+    for graph in findings.graphs:
+        if graph.name == name:
+            return graph_figure(graph, _LAYOUT)
     raise UsageError(f"No figure named {name!r}. These findings have: {', '.join(names) or 'none'}.")
 
 
 def figure_names(findings: Findings) -> list[str]:
     """What `figure` accepts for these findings, in drawing order."""
     check = [CHECK] if findings.verification is not None and findings.verification.effect is not None else []
-    return [drawn.name for drawn in (*findings.heatmaps, *findings.charts)] + check
+    return [drawn.name for drawn in (*findings.heatmaps, *findings.charts, *findings.graphs)] + check
 
 
 def _heatmap(heatmap: Heatmap) -> Any:

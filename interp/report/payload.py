@@ -60,6 +60,8 @@ def payload(
             "diverging": scales.DIVERGING,
             "categories": scales.CATEGORIES,
             "found": scales.FOUND,
+            "negative": scales.NEGATIVE,
+            "positive": scales.POSITIVE,
         },
     }
     return data, pack, notes + strip_notes

@@ -17,7 +17,10 @@ SEQUENTIAL = "Cividis"
 DIVERGING = ((0.0, "#1f5aa6"), (0.25, "#7fb0dc"), (0.5, "#f4f2ee"), (0.75, "#f0a860"), (1.0, "#b35806"))
 FOUND, CONTROL, DIFFERENCE = "#d55e00", "#8a8f98", "#0072b2"
 CATEGORIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#8a8f98")
-CLASSES = ("#c9ced6", "#f0e442", "#e69f00", "#cc79a7", "#56b4e9", "#0072b2", "#d55e00", "#009e73")
+CLASSES = (
+    "#c9ced6", "#f0e442", "#e69f00", "#cc79a7", "#56b4e9", "#0072b2", "#d55e00", "#009e73", "#7b5ea7", "#8a6d4b",
+)  # fmt: skip
+NEGATIVE, POSITIVE = "#2f78c4", "#c8661a"  # lines by their sign, as in the diverging scale, on light and on dark ground
 
 _LOG_RATIO = 100.0  # a largest value this many times the median hides everything else on a linear scale
 
@@ -34,18 +37,27 @@ class Scale:
 def colour_of(role: str | int | None, place: int) -> str:
     """Colour of a series: by its role (`interp.findings.Series`), else by its place in the chart."""
     if isinstance(role, int):  # "nothing of note", pale in a map, must still be seen as a point
-        return CONTROL if role == 0 else _class_colour(role)
+        return CONTROL if role == 0 else kind_colour(role)
     return {"found": FOUND, "control": CONTROL}.get(role or "", CATEGORIES[place % len(CATEGORIES)])
 
 
-def _class_colour(kind: int) -> str:
+def kind_colour(kind: int) -> str:
+    """Colour of the kind with this index; 0 = nothing of note."""
     return CLASSES[kind if kind < len(CLASSES) else 1 + (kind - 1) % (len(CLASSES) - 1)]
 
 
 def steps(count: int) -> list[list[float | str]]:
-    """Plotly colour scale of `count` kinds, each a flat colour; the first is pale, past the eighth they come again."""
-    colours = [_class_colour(i) for i in range(count)]
+    """Plotly colour scale of `count` kinds, each a flat colour; the first is pale, past the tenth they come again."""
+    colours = [kind_colour(i) for i in range(count)]
     return [[(i + end) / count, colour] for i, colour in enumerate(colours) for end in (0, 1)]
+
+
+def ink(colour: str) -> str:
+    """Black or white, whichever can be read better on ``#rrggbb`` (WCAG relative luminance)."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    bright = sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+    return "#000000" if (bright + 0.05) / 0.05 >= 1.05 / (bright + 0.05) else "#ffffff"
 
 
 def letters(name: str) -> str:

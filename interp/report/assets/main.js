@@ -30,6 +30,7 @@ async function start() {
   script.textContent = new TextDecoder().decode(await inflate("plotly"));
   document.head.append(script);
   startCheck();
+  startGraphs();
   startCharts();
   startHeads();
   startMaps();

@@ -95,3 +95,20 @@ def positions_of(prompts: Sequence[Prompt], batch: Batch, name: str) -> torch.Te
         rows.append(places)
     width = max(map(len, rows))
     return torch.tensor([[*places, *[places[-1]] * (width - len(places))] for places in rows])
+
+
+def looks_of(units: Sequence[Unit]) -> tuple[tuple[str, ...], np.ndarray]:
+    """The names that every unit of `interp.circuits.evidence` has, and attention between them [prompt, layer, head,
+    query, key]."""
+    names = tuple(name for name in units[0].facts["names"] if all(name in unit.facts["names"] for unit in units))
+    parts = []
+    for unit in units:
+        at = [unit.facts["names"].index(name) for name in names]
+        parts.append(unit.arrays["attention"][..., at, :][..., at])
+    return names, np.stack(parts)
+
+
+def task_of(prompts: Sequence[Prompt]) -> str:
+    """Which task the prompts are of: the names' common beginning (``ioi-0`` -> ``ioi``), or ``own pairs``."""
+    beginnings = {prompt.name.rpartition("-")[0] for prompt in prompts}
+    return beginnings.pop() if len(beginnings) == 1 and "" not in beginnings else "own pairs"

@@ -1,0 +1,201 @@
+"""Circuits: which heads a model answers a task with, what each of them does, and whether that explains the answer.
+
+After Wang et al. 2022 (arXiv 2211.00593: indirect object identification) and Merullo et al. 2023 (arXiv 2310.08744:
+Colored Objects reuses that circuit). Prompts are pairs of a clean prompt and a corrupted twin
+(`interp.circuits.pairs`).
+
+1. Measure. For every pair: whether the model answers rightly, where each head looks between the named positions,
+   what it adds to the logit difference and whether it raises the token it looks at (`interp.circuits.evidence`).
+1b. Explore. A model that does not prefer the answer is refused, unless told otherwise. Then, on all pairs: the total
+   and direct effect of every head and their first-order estimates (`interp.circuits.measured`); a search backwards from
+   the logits, stage by stage, by path patching, in which one half of the prompts chooses (`interp.circuits.stages`);
+   classes of the heads found (`interp.circuits.classes`); and on the other half how the circuit does without all other
+   heads, what is missing and what is superfluous in it (`interp.circuits.faithful`).
+2. Find. The table of all heads: effects as shares of the gap between clean and corrupted prompts, with bootstrap
+   intervals over the prompts that choose, tests with corrections for the number of heads, and how surely a head would
+   be found again (on resamples, and on the other half).
+3. Check. On each held-out prompt the outputs of all heads of the circuit come from the corrupted twin, and apart those
+   of as many random other heads of the same layers.
+4. Conclude. Verified when the logit difference falls, and by more than with random heads, by a bootstrap interval over
+   the held-out prompts.
+
+``summary["claims"]``: figures {mean, low, high, n} of the behaviour (all prompts), ``faithfulness`` and what the check
+measured (``knocked_out``, ``knocked_out_random``), for `interp reproduce` and `interp compare`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+
+from interp.ablation.choose import numbered, random_heads
+from interp.circuits import pictures, words
+from interp.circuits.behaviour import FIGURES
+from interp.circuits.config import CLASSES, COLUMNS, CircuitConfig, Head
+from interp.circuits.evidence import evidence
+from interp.circuits.explore import explore
+from interp.circuits.knockout import Knockout
+from interp.circuits.measured import KINDS, task_of
+from interp.circuits.pairs import pair_of
+from interp.circuits.table import table
+from interp.finders.base import Effort, Kept, ModelFacts, Unit
+from interp.findings import Findings
+from interp.registry import finder
+from interp.verify import over_prompts, paired
+from probes.base import Prompt
+
+
+@finder("circuit", config=CircuitConfig)
+class Circuit:
+    """The finder; see the module docstring and `interp.finders.base.Finder`."""
+
+    probe = "ioi"
+    max_length = None
+
+    def needs(self, prompt: Prompt) -> None:
+        """`UsageError` for a prompt without a pair."""
+        pair_of(prompt)
+
+    def effort(self, config: CircuitConfig, prompts: Sequence[Prompt], shape: tuple[int, int]) -> Effort:
+        """For ``--dry-run``: patching is nearly all of it. A head's total effect takes half of the blocks on average,
+        from the first token on that differs; a path the same."""
+        layers, heads = shape
+        senders = layers * (heads + 1)
+        later = np.mean([1 - differing(prompt) / len(prompt) for prompt in prompts])
+        return Effort(passes=8 + 2 * config.points + 0.5 * float(later) * senders * (len(config.stages)))
+
+    def measure(self, model: Any, prompt: Prompt, config: CircuitConfig) -> Unit:
+        """1. Behaviour, and every head's look, on one pair."""
+        return evidence(model, prompt)
+
+    def explore(
+        self, model: Any, prompts: Sequence[Prompt], units: Sequence[Unit], config: CircuitConfig, kept: Kept
+    ) -> Unit:
+        """1b. See `interp.circuits.explore`."""
+        return explore(model, prompts, units, config, kept)
+
+    def find(
+        self,
+        prompts: Sequence[Prompt],
+        units: Sequence[Unit],
+        config: CircuitConfig,
+        facts: ModelFacts,
+        explored: Unit,
+    ) -> Findings:
+        """2. The table, the circuit, the pictures."""
+        told = explored.facts
+        sequences = numbered([prompt.hash for prompt in prompts])
+        made = table(explored, sequences, config)
+        circuit = [tuple(head) for head in told["circuit"]]
+        summary = {
+            "settings": asdict(config),
+            "model": facts.name,
+            "shape": [facts.n_layers, facts.n_heads],
+            "heads": len(made),
+            "task": task_of(prompts),
+            "behaviour": told["behaviour"],
+            "select": [prompts[index].name for index in told["select"]],
+            "held_out": [prompts[index].name for index in told["held_out"]],
+            "stages": told["stages"],
+            "circuit": told["circuit"],
+            "classes": classes_of(made, circuit),
+            "backups": told["backups"],
+            "evidence": told["told"],
+            "evaluation": told["evaluation"],
+            "prompts": [
+                {"name": prompt.name, "T": len(prompt), "held_out": index in told["held_out"], "sequence": sequence}
+                for index, (prompt, sequence) in enumerate(zip(prompts, sequences, strict=True))
+            ],
+        }
+        arrays = {name: explored.arrays[name] for kind in KINDS for name in (kind, f"{kind}_mlps")}
+        arrays |= {"gap": explored.arrays["gap"], "backup": explored.arrays["backup"]}
+        arrays |= {name: values for name, values in explored.arrays.items() if name.startswith("stage.")}
+        findings = Findings("circuit", made, COLUMNS, "", arrays, summary, table_title="Every head")
+        findings.verdict = words.found(findings)
+        findings.caveats = words.caveats(findings, prompts, config)
+        findings.heatmaps = pictures.heatmaps(made, (facts.n_layers, facts.n_heads))
+        findings.graphs = pictures.graphs(summary)
+        findings.charts = pictures.charts(summary)
+        findings.sheets = pictures.sheets(summary)
+        return findings
+
+    def check(self, model: Any, prompt: Prompt, index: int, findings: Findings, config: CircuitConfig) -> Unit | None:
+        """3. The circuit's heads from the corrupted twin, and random ones.
+
+        Facts: ``clean``, ``circuit`` and ``random`` (mean over the draws; None where the model has too few other
+        heads): the logit difference.
+        """
+        circuit: list[Head] = [(layer, head) for layer, head in findings.summary["circuit"]]
+        if not circuit or not findings.summary["prompts"][index]["held_out"]:
+            return None
+        shape = (model.n_layers, model.n_heads)
+        draws = [random_heads(circuit, shape, (config.seed, index, draw)) for draw in range(config.controls)]
+        sets = [[], circuit, *(draw for draw in draws if draw is not None)]
+        clean, without, *random = Knockout(model, [prompt], "resample", tokens=config.tokens).differences(sets)[:, 0]
+        return Unit(
+            facts={
+                "clean": float(clean),
+                "circuit": float(without),
+                "random": float(np.mean(random)) if random else None,
+            }
+        )
+
+    def conclude(self, findings: Findings, checks: Sequence[Unit | None], config: CircuitConfig) -> Findings:
+        """4. Whether the answer hangs on these heads more than on others."""
+        ran = [
+            (told["name"], told["sequence"], unit.facts)
+            for told, unit in zip(findings.summary["prompts"], checks, strict=True)
+            if unit is not None
+        ]
+        once = {sequence: (name, facts) for name, sequence, facts in reversed(ran)}.values()  # equal prompts count once
+        both = [(name, facts) for name, facts in reversed(once) if facts["random"] is not None]
+        verification = paired(
+            [name for name, _ in both],
+            [facts["circuit"] - facts["clean"] for _, facts in both],
+            [facts["random"] - facts["clean"] for _, facts in both],
+            metric=words.METRIC,
+            how=words.how(findings, config),
+            expected="lower",
+            seed=config.seed,
+            also_alone=True,
+        ).verification()
+        if ran and not both:
+            verification = replace(verification, verdict="not run", how=words.NO_CONTROL)
+        claims = claimed(findings, [facts for _, facts in both], config)
+        done = replace(findings, verification=verification, summary={**findings.summary, "claims": claims})
+        done.verdict = words.verdict(done)
+        return done
+
+
+def differing(prompt: Prompt) -> int:
+    """First position at which a prompt and its twin differ."""
+    twin = pair_of(prompt).corrupt
+    return next((at for at, (one, other) in enumerate(zip(prompt.ids, twin, strict=True)) if one != other), 0)
+
+
+def classes_of(made: Any, circuit: Sequence[Any]) -> dict[str, list[list[int]]]:
+    """Class -> the circuit's heads of it."""
+    rows = made[[head in set(circuit) for head in zip(made["layer"], made["head"], strict=True)]]
+    return {
+        name: rows.loc[rows["class"] == name, ["layer", "head"]].astype(int).to_numpy().tolist()
+        for name in CLASSES
+        if (rows["class"] == name).any()
+    }
+
+
+def claimed(findings: Findings, checked: Sequence[dict[str, Any]], config: CircuitConfig) -> dict[str, Any]:
+    """See the module docstring."""
+    told, why = findings.summary, "nothing was checked: no held-out prompt, no circuit, or too few other heads"
+    out: dict[str, Any] = {name: told["behaviour"][name] for name in FIGURES}
+    for name in ("circuit", "random"):
+        changes = [facts[name] - facts["clean"] for facts in checked]
+        out["knocked_out" + "_random" * (name == "random")] = over_prompts(changes, config.seed, why)
+    more = [facts["circuit"] - facts["random"] for facts in checked]
+    return {**out, "knocked_out_difference": over_prompts(more, config.seed, why)}
+
+
+circuit = Circuit()
+"""What the registry's built-in line points at."""

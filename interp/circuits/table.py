@@ -1,0 +1,79 @@
+"""The findings' table: every head with its effects, its class and the evidence for it. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from interp.circuits.config import COLUMNS, NONE, CircuitConfig
+from interp.circuits.shares import interval, share
+from interp.circuits.tests_of_heads import p_values
+from interp.finders.base import Unit
+
+
+def table(explored: Unit, sequences: list[int], config: CircuitConfig) -> pd.DataFrame:
+    """One row a head that the model has, in order of layer and head.
+
+    Args:
+        explored: what `interp.circuits.explore.explore` returned.
+        sequences: a number for each prompt; prompts of one number are of the same tokens.
+    """
+    arrays, facts = explored.arrays, explored.facts
+    select, held_out, gap = facts["select"], facts["held_out"], arrays["gap"]
+    columns: dict[str, np.ndarray] = {}
+    for kind in ("total", "direct"):
+        changes = arrays[kind]
+        columns[kind] = share(changes[..., select], gap[select])
+        ends = interval(changes[..., select], gap[select], config.seed)
+        columns[f"{kind}_low"], columns[f"{kind}_high"] = ends
+        if held_out:
+            columns[f"{kind}_held_out"] = share(changes[..., held_out], gap[held_out])
+    for kind in ("direct_frozen_mlps", "attribution", "attribution_ig"):
+        columns[kind] = share(arrays[kind][..., select], gap[select])
+    columns["dla"] = arrays["dla"][..., select].mean(-1)
+    columns["backup"] = arrays["backup"]
+    tested = p_values(arrays["total"][..., select], sequences=[sequences[index] for index in select], seed=config.seed)
+    columns |= {"total_p": tested.p, "total_holm": tested.holm, "total_bh": tested.bh}
+    first = first_stages(facts["stages"])
+    rows = []
+    for layer, head in np.ndindex(*columns["total"].shape):
+        if np.isnan(columns["total"][layer, head]):
+            continue
+        row: dict[str, Any] = {"layer": layer, "head": head, "class": NONE}
+        row |= {name: float(values[layer, head]) for name, values in columns.items()}
+        row |= evidence_of(facts, layer, head)
+        number = first.get((layer, head))
+        if number is not None:
+            row["stage"] = number
+            row["stage_effect"] = float(arrays[f"stage.{number}"][layer, head, select].mean())
+            row["stability"] = float(arrays[f"stability.{number}"][layer, head])
+            if f"again.{number}" in arrays:
+                row["held_out_found"] = bool(arrays[f"again.{number}"][layer, head])
+        rows.append(row)
+    made = pd.DataFrame(rows, columns=[column.name for column in COLUMNS])
+    return made.astype({column.name: column.dtype for column in COLUMNS})
+
+
+def evidence_of(facts: dict[str, Any], layer: int, head: int) -> dict[str, Any]:
+    """Class and evidence of one head; nothing for a head outside the circuit that takes over for no mover."""
+    told = facts["told"].get(f"{layer}.{head}")
+    if told is None:
+        return {"class": "backup mover"} if [layer, head] in facts["backups"] else {}
+    return {
+        "class": told["class"],
+        "looks_from": told["looks_from"],
+        "looks_at": told["looks_at"],
+        "attention": told["attention"],
+        "copying": told["copying"],
+    }
+
+
+def first_stages(stages: list[dict[str, Any]]) -> dict[tuple[int, int], int]:
+    """Each head found, with the first stage that took it."""
+    found: dict[tuple[int, int], int] = {}
+    for number, stage in enumerate(stages):
+        for layer, head, _ in stage["heads"]:
+            found.setdefault((layer, head), number)
+    return found

@@ -138,7 +138,7 @@ FINDERS = Registry(
         "heads": "interp.heads.finder:heads",
         "retrieval-heads": "interp.retrieval.finder:retrieval_heads",
         "circuit": "interp.circuits.finder:circuit",
-        "repair": "interp.repair.finder:repair",
+        "repair": "interp.repairs.finder:repair",
     },
     "interp.finders",
 )
@@ -187,6 +187,9 @@ INTERVENTIONS = Registry(
         "uniform-sinks": "interp.interventions.calibrate:UniformSinks",
         "streaming-window": "interp.interventions.streaming:StreamingWindow",
         "redistribute-keys": "interp.interventions.redistribute:RedistributeKeys",
+        "resample-heads": "interp.interventions.resample:ResampleHeads",
+        "at-positions": "interp.interventions.resample:AtPositions",
+        "knock-edges": "interp.interventions.knock_edges:KnockEdges",
         "set-norm-at": "interp.interventions.positions:SetNorm",
         "write-direction-at": "interp.interventions.positions:WriteDirection",
         "set-dims": "interp.interventions.dims:SetDims",

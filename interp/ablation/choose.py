@@ -111,8 +111,8 @@ def trial(effects: np.ndarray, config: AblationConfig) -> Trial:
     if len(effects) == 0 or not np.isfinite(effects).all():
         return Trial()
     told = t_interval(effects)
-    beyond = told.high < 0 if config.helps else told.low > 0
-    p = sign_flip(effects, config.helps, config.seed)
+    beyond = told.high < 0 if config.lowers else told.low > 0
+    p = sign_flip(effects, config.lowers, config.seed)
     usable = len(effects) >= MIN_TRAIN
     return Trial(told.mean, told.low, told.high, p, usable, usable and beyond)
 
@@ -120,13 +120,13 @@ def trial(effects: np.ndarray, config: AblationConfig) -> Trial:
 def chosen(trials: Sequence[Trial], config: AblationConfig) -> list[int]:
     """Indices of the candidates that count, in their own order; with `select`, of the best so many whose mean is on the
     side aimed at, whatever their interval."""
-    toward = -1 if config.helps else 1
+    toward = -1 if config.lowers else 1
     worth = {
         i: one.effect
         for i, one in enumerate(trials)
         if one.effect is not None and (one.counts if config.select is None else one.usable and toward * one.effect > 0)
     }
-    best = sorted(worth, key=lambda i: worth[i] if config.helps else -worth[i])
+    best = sorted(worth, key=lambda i: worth[i] if config.lowers else -worth[i])
     return sorted(best[: config.select])
 
 

@@ -5,26 +5,38 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from interp.errors import UsageError
 from interp.findings import Column
 
 LABEL = re.compile(r"(\d+)\.(\d+|\*)")
 Head = tuple[int, int]
+Named = Literal["act", "remove-sinks", "uniform", "streaming", "cut", "zero", "mean", "resample"]
+HOWS: tuple[str, ...] = get_args(Named)
+KNOCKOUT = "knockout"
+"""Stands before the positions of ``knockout:FROM->TO``."""
+EVERYWHERE = "all"
+AT_POSITIONS = ("zero", "mean", "resample")
+"""Edits of heads' outputs, which can be held to a position."""
+ON_PAIRS = ("resample", KNOCKOUT)
+"""Edits that a text without a corrupted twin and named positions cannot have."""
 
 
 @dataclass(frozen=True)
 class AblationConfig:
     """What is done to which heads, and how it is judged."""
 
-    how: Literal["act", "remove-sinks", "uniform", "streaming", "cut", "zero", "mean"] = "act"
+    how: Named | str = "act"  # or knockout:FROM->TO, attention from these positions to those cut
+    position: str = EVERYWHERE  # zero, mean and resample act here alone: a named position or a role
     heads: tuple[str, ...] = ()  # layer.head or layer.* (a whole layer); none = choose among candidates
     select: int | None = None  # the best so many; none = all whose interval lies on the side aimed at
     by: Literal["head", "layer"] = "head"  # what a candidate is: one head, or all heads of a layer
     candidates: int = 16  # those the edit changes most on a calibration text are tried; 0 = all
-    aim: Literal["auto", "help", "hurt"] = "auto"  # auto: zero, mean and cut look for heads that matter (hurt)
-    metric: Literal["loss", "targets"] = "loss"  # next-token loss of the whole prompt, or of the probe's target tokens
+    aim: Literal["auto", "help", "hurt"] = "auto"  # auto: hurt (heads that matter) but for edits of sinks, help
+    metric: Literal["auto", "loss", "targets", "difference"] = (
+        "auto"  # next-token loss, that of the probe's target tokens, or a pair's logit difference (auto: where all are)
+    )
     correct: Literal["holm", "bh"] = "holm"  # how p values are corrected for the number of candidates
     train: float = 0.5  # share of the prompts that choose; the others, at least 8 where there are 11, judge
     beta: float = 0.4  # share of a sink's mass that stays (act, uniform; Yu et al. 2406.15765)
@@ -34,9 +46,23 @@ class AblationConfig:
     recent: int = 64  # latest keys that stay (streaming)
     keys: tuple[int, ...] = (0,)  # key positions that are cut (cut)
     controls: int = 2  # draws of as many random heads, of the same layers where these have enough
+    renormalise: bool = True  # what a knockout leaves of a row is scaled up to the row's former sum
+    origin: str = ""  # where the heads were read from, in words (told, not read again)
+    origin_shape: tuple[int, ...] = ()  # layers and heads of the model they were found in
     seed: int = 0  # of the split, those draws, the bootstrap and the sign-flip test
 
     def __post_init__(self) -> None:
+        if self.how not in HOWS:
+            edges_of(self.how)
+        if self.position != EVERYWHERE and self.way not in AT_POSITIONS:
+            raise ValueError(f"position={self.position}: how={self.how} takes none, only {', '.join(AT_POSITIONS)} do")
+        if not self.position.strip():
+            raise ValueError(f"position is empty; expected a name, a role, or {EVERYWHERE}")
+        if self.way in ON_PAIRS and not self.heads and self.candidates:
+            raise ValueError(
+                f"how={self.how}: name the heads, or take a run's (from), or try them all (candidates=0); which ones "
+                "the edit changes most cannot be measured on a text of no pair"
+            )
         for name in ("beta", "threshold"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)}: expected a number from 0 to 1")
@@ -56,9 +82,36 @@ class AblationConfig:
                 raise ValueError(f"heads={label!r}: expected layer.head, such as 9.1, or layer.* for a whole layer")
 
     @property
+    def way(self) -> str:
+        """`how` without its positions."""
+        return KNOCKOUT if self.how not in HOWS else self.how
+
+    @property
     def helps(self) -> bool:
-        """Whether a good edit lowers the metric."""
-        return self.aim == "help" or (self.aim == "auto" and self.how not in ("zero", "mean", "cut"))
+        """Whether the edit is to make the model better."""
+        return self.aim == "help" or (self.aim == "auto" and self.way not in ("cut", *AT_POSITIONS, KNOCKOUT))
+
+    @property
+    def lowers(self) -> bool:
+        """Whether the edit is to lower the metric, a logit difference where `metric` says so, else a loss."""
+        return self.helps != (self.metric == "difference")
+
+
+def edges_of(how: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(names of query positions, names of key positions) of ``knockout:FROM->TO``; several names with commas between.
+
+    Raises:
+        ValueError: it is nothing of the kind.
+    """
+    kind, colon, edges = how.strip().partition(":")
+    queries, arrow, keys = edges.partition("->")
+    names = [tuple(one.strip() for one in side.split(",")) for side in (queries, keys)]
+    if kind != KNOCKOUT or not colon or not arrow or not all(name for side in names for name in side):
+        raise ValueError(
+            f"how={how!r}: expected one of {', '.join(HOWS)}, or knockout:FROM->TO with names of positions or roles, "
+            "such as 'knockout:end->answer'"
+        )
+    return names[0], names[1]
 
 
 def heads_named(label: str, n_layers: int, n_heads: int) -> tuple[Head, ...]:
@@ -89,7 +142,8 @@ COLUMNS = (
         "float64",
         "size of the edit",
         "How much the edit changes the head on the calibration text: share of a row's mass that it moves, mean over "
-        "rows; for zero and mean the l2 norm of the change of the head's output (hook_z), mean over positions.",
+        "rows; for zero and mean the l2 norm of the change of the head's output (hook_z), mean over positions. Missing "
+        "for resample and knockout: that text has no twin and no names.",
     ),
     Column("effect", "float64", "effect, training", "Change of the metric under the edit of this alone, training."),
     Column("effect_low", "float64", "low", "Low end of its 95 % interval (Student's t) over the training prompts."),

@@ -1,7 +1,9 @@
 """Ablation and calibration of heads: which ones, chosen on some prompts, and what that does on others.
 
 The edits are ACT (Yu et al. 2024, arXiv 2406.15765: attention sinks calibrated in heads where that helps) and its
-siblings, StreamingLLM's window (Xiao et al. 2023, arXiv 2309.17453), and plain ablations of heads.
+siblings, StreamingLLM's window (Xiao et al. 2023, arXiv 2309.17453), plain ablations of heads (zero, mean, resample),
+and attention knocked out between named positions. The metric is a loss, or of pairs the logit difference between the
+answer and what it is compared with.
 
 1. Measure. On a calibration text, the same for every run and none of the prompts, note how much the edit would change
    each head; the heads it changes most are the candidates. For every prompt, the metric untouched and under the edit of
@@ -16,9 +18,11 @@ siblings, StreamingLLM's window (Xiao et al. 2023, arXiv 2309.17453), and plain 
 4. Conclude. The figure reported is the held-out one. It is verified when it lies on the side aimed at, and differs
    from the random heads' in that direction, both by a bootstrap interval over prompts.
 
-``summary["claims"]``: ``untouched`` (loss), ``held_out_effect``, ``random_effect``, ``difference``, each {mean, low,
-high, n, unit} on held-out prompts, None with a ``why`` where nothing was chosen or compared; and
-``train_effect_of_chosen``, the mean of the chosen heads' single effects on the training half.
+``summary["claims"]``: ``untouched`` (the metric), ``held_out_effect``, ``random_effect``, ``difference``, each {mean,
+low, high, n, unit} on held-out prompts, None with a ``why`` where nothing was chosen or compared;
+``train_effect_of_chosen``, the mean of the chosen heads' single effects on the training half; and of pairs
+``accuracy``: {``untouched``, ``edited``, ``random``}, the share of prompts whose answer has a higher logit than all
+wrong tokens.
 """
 
 from __future__ import annotations
@@ -27,39 +31,91 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
 
 from interp.ablation import choose, pictures, words
 from interp.ablation.config import COLUMNS, AblationConfig, Head, label_of
-from interp.ablation.measure import calibration_ids, loss, measure
-from interp.ablation.ways import sizes
+from interp.ablation.measure import Score, calibration_ids, means_of_twins, measure, one_by_one, score
+from interp.ablation.outputs import TwinMeans, twin_outputs
+from interp.ablation.places import places_of
+from interp.ablation.ways import Outputs, sizes
+from interp.circuits.pairs import batch_of, pair_of
 from interp.errors import UsageError
-from interp.finders.base import ModelFacts, Unit
+from interp.finders.base import Kept, ModelFacts, Unit
 from interp.findings import Findings
 from interp.registry import finder
 from interp.verify import paired
 from probes.base import Prompt
 
 
-@finder("ablation", config=AblationConfig, version="2")
+@finder("ablation", config=AblationConfig, version="3")
 class Ablation:
     """The finder; see the module docstring and `interp.finders.base.Finder`."""
 
     passes = 22.0  # forward passes a prompt with the default number of candidates, for --dry-run
 
+    def __init__(self) -> None:
+        self._means: WeakKeyDictionary[Any, TwinMeans] = WeakKeyDictionary()  # while a run goes on
+
+    def suits(self, prompt: Prompt, config: AblationConfig) -> None:
+        """Refuse a prompt that has no twin, or not the positions, that the settings speak of."""
+        places_of(prompt, config)
+        if config.way == "resample" or config.metric == "difference":
+            batch_of([pair_of(prompt)])
+
     def measure(self, model: Any, prompt: Prompt, config: AblationConfig) -> Unit:
-        """1. Losses, untouched and candidate by candidate."""
+        """1. The metric, untouched and candidate by candidate."""
         return measure(model, prompt, config)
 
+    def explore(
+        self, model: Any, prompts: Sequence[Prompt], units: Sequence[Unit], config: AblationConfig, kept: Kept
+    ) -> Unit:
+        """1, where a head's mean is one over the twins of all prompts: the metric candidate by candidate.
+
+        Array ``edited`` [prompt, candidate]; none where `measure` has measured it.
+        """
+        pairs = [means_of_twins(prompt, config) for prompt in prompts]
+        if not all(pairs):
+            if any(pairs):
+                raise UsageError("how=mean: pairs have means over their twins, other prompts have none; give one kind")
+            return Unit()
+        means = self._means[model] = TwinMeans(prompts)
+        groups = candidates_of(prompts, units)
+        if not one_by_one(config, groups):
+            return Unit()
+        kept.phase("means", len(prompts))
+
+        def edited(prompt: Prompt) -> Unit:
+            outputs = means.of(model, prompt)
+            values = [score(model, prompt, config, group, outputs).value for group in groups]
+            return Unit({"edited": np.array(values, dtype=np.float64)})
+
+        alone = [kept.unit(prompt.name, lambda prompt=prompt: edited(prompt)) for prompt in prompts]
+        return Unit({"edited": np.stack([unit.arrays["edited"] for unit in alone])})
+
+    def release(self, model: Any) -> None:
+        """Forget the means."""
+        self._means.pop(model, None)
+
     def find(
-        self, prompts: Sequence[Prompt], units: Sequence[Unit], config: AblationConfig, facts: ModelFacts
+        self,
+        prompts: Sequence[Prompt],
+        units: Sequence[Unit],
+        config: AblationConfig,
+        facts: ModelFacts,
+        explored: Unit | None = None,
     ) -> Findings:
         """2. Choose on the training half."""
+        given, config = config, replace(config, metric=metric_of(prompts, units))
         groups = candidates_of(prompts, units)
         sequences = choose.numbered([prompt.hash for prompt in prompts])
-        changes = np.stack([unit.arrays["edited"] - unit.facts["loss"] for unit in units])  # [prompt, candidate]
+        edited = np.stack([unit.arrays["edited"] for unit in units])  # [prompt, candidate]
+        if explored is not None and explored.arrays:
+            edited = explored.arrays["edited"]
+        changes = edited - np.array([[unit.facts["untouched"]] for unit in units])
         train, test = choose.split(sequences, config)
         trained, judged = [sequences[i] for i in train], [sequences[i] for i in test]
         trials = [choose.trial(choose.per_sequence(trained, changes[train, i]), config) for i in range(len(groups))]
@@ -76,13 +132,13 @@ class Ablation:
                     "name": label_of(group),
                     "layer": group[0][0],
                     "head": group[0][1] if len(group) == 1 else None,
-                    "size": float(units[0].arrays["size"][i]),
+                    "size": known(units[0].arrays["size"][i]),
                     "effect": one.effect,
                     "effect_low": one.low,
                     "effect_high": one.high,
                     "p_value": one.p,
                     "p_corrected": p_corrected.get(i),
-                    "held_out": held_out if math.isfinite(held_out) else None,
+                    "held_out": known(held_out),
                     "selected": i in selected,
                 }
             )
@@ -90,9 +146,10 @@ class Ablation:
         singles = [trials[i].effect for i in selected if trials[i].effect is not None]
         heads = sorted({head for i in selected for head in groups[i]})
         summary = {
-            "settings": asdict(config),
+            "settings": asdict(given),
             "shape": [facts.n_layers, facts.n_heads],
             "helps": config.helps,
+            "metric": config.metric,
             "train": [prompts[i].name for i in train],
             "trained_on": len(set(trained)),
             "chance_picks": choose.CHANCE * len(tried),
@@ -105,7 +162,8 @@ class Ablation:
                 {
                     "name": prompt.name,
                     "T": len(prompt),
-                    "loss": unit.facts["loss"],
+                    "untouched": unit.facts["untouched"],
+                    "right": unit.facts["right"],
                     "held_out": i in test,
                     "sequence": sequences[i],
                 }
@@ -122,26 +180,39 @@ class Ablation:
     def check(self, model: Any, prompt: Prompt, index: int, findings: Findings, config: AblationConfig) -> Unit | None:
         """3. All chosen heads together, against random ones.
 
-        Facts: ``loss``, ``edited``, ``control`` (mean over the draws; None where the model has too few other heads).
+        Facts: ``untouched``, ``edited``, ``control`` (mean over the draws; None where the model has too few other
+        heads); of pairs ``right``: [untouched, edited, control] (of the draws: the share).
         """
         heads = [(layer, head) for layer, head in findings.summary["selected_heads"]]
         told = findings.summary["prompts"][index]
         if not heads or not told["held_out"]:
             return None
+        config = replace(config, metric=findings.summary["metric"])
         shape = (model.n_layers, model.n_heads)
         draws = [choose.random_heads(heads, shape, (config.seed, index, draw)) for draw in range(config.controls)]
-        means = sizes(model, calibration_ids(model, config), config)[1] if config.how == "mean" else {}
-        control = [loss(model, prompt, config, draw, means) for draw in draws if draw is not None]
+        outputs = self._outputs(model, prompt, config)
+        control = [score(model, prompt, config, draw, outputs) for draw in draws if draw is not None]
+        edited = score(model, prompt, config, heads, outputs)
         return Unit(
             facts={
-                "loss": told["loss"],
-                "edited": loss(model, prompt, config, heads, means),
-                "control": float(np.mean(control)) if control else None,
+                "untouched": told["untouched"],
+                "edited": edited.value,
+                "control": float(np.mean([one.value for one in control])) if control else None,
+                "right": None if edited.right is None else [told["right"], edited.right, share_right(control)],
             }
         )
 
+    def _outputs(self, model: Any, prompt: Prompt, config: AblationConfig) -> Outputs:
+        """What heads are made to put out in a prompt, by `mean` and `resample`."""
+        if config.way == "resample":
+            return twin_outputs(model, prompt)
+        if model in self._means:
+            return self._means[model].of(model, prompt)
+        return sizes(model, calibration_ids(model, config), config)[1] if config.way == "mean" else {}
+
     def conclude(self, findings: Findings, checks: Sequence[Unit | None], config: AblationConfig) -> Findings:
         """4. The held-out figure, and whether it is more than that of random heads."""
+        config = replace(config, metric=findings.summary["metric"])
         ran = [
             (told["name"], told["sequence"], unit.facts)
             for told, unit in zip(findings.summary["prompts"], checks, strict=True)
@@ -157,13 +228,14 @@ class Ablation:
             list(by_sequence(both, "control")),
             metric=words.metric(config),
             how=words.how(findings, config),
-            expected="lower" if config.helps else "higher",
+            expected="lower" if config.lowers else "higher",
             seed=config.seed,
             also_alone=True,
         ).verification()
         if not both and findings.summary["selected"]:
             verification = replace(verification, verdict="not run", how=words.NO_CONTROL)
         claims = words.claims(findings, by_sequence(ran, "edited"), by_sequence(ran), verification, config)
+        claims |= words.accuracy([unit.facts["right"] for unit in checks if unit is not None], config)
         done = replace(findings, verification=verification, summary={**findings.summary, "claims": claims})
         done.verdict = words.verdict(done, config)
         done.charts = [*findings.charts, *pictures.check_charts(verification, words.controls(findings))]
@@ -187,9 +259,35 @@ def candidates_of(prompts: Sequence[Prompt], units: Sequence[Unit]) -> list[tupl
     return [tuple((layer, head) for layer, head in group) for group in first]
 
 
+def metric_of(prompts: Sequence[Prompt], units: Sequence[Unit]) -> Any:
+    """The metric that all units have.
+
+    Raises:
+        UsageError: pairs among prompts that are none, and ``metric=auto``.
+    """
+    kinds = [unit.facts["metric"] for unit in units]
+    for prompt, kind in zip(prompts, kinds, strict=True):
+        if kind != kinds[0]:
+            raise UsageError(
+                f"metric=auto: it is the {kinds[0]} of prompt {prompts[0].name!r} and the {kind} of {prompt.name!r}, "
+                "since only pairs have a logit difference; give metric=loss, or pairs alone"
+            )
+    return kinds[0]
+
+
+def share_right(scores: Sequence[Score]) -> float | None:
+    """Share of scores whose answer is above all wrong ones; None of none."""
+    return float(np.mean([one.right is True for one in scores])) if scores else None
+
+
+def known(value: float) -> float | None:
+    """A number, None for NaN."""
+    return float(value) if math.isfinite(value) else None
+
+
 def by_sequence(ran: Sequence[tuple[str, int, dict[str, Any]]], under: str | None = None) -> np.ndarray:
-    """By token sequence, the loss of checked prompts (name, sequence, facts), or what it changes by under an edit."""
-    values = [facts[under] - facts["loss"] if under else facts["loss"] for _, _, facts in ran]
+    """By token sequence, the metric of checked prompts (name, sequence, facts), or what it changes by under an edit."""
+    values = [facts[under] - facts["untouched"] if under else facts["untouched"] for _, _, facts in ran]
     return choose.per_sequence([sequence for _, sequence, _ in ran], values)
 
 

@@ -1,19 +1,25 @@
-"""Losses of one prompt: untouched, and under an edit of some heads."""
+"""The metric of one prompt: untouched, and under an edit of some heads."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from interp.ablation.config import AblationConfig, Head, heads_named
-from interp.ablation.ways import WAYS, Means, sizes
+from interp.ablation.outputs import twin_outputs
+from interp.ablation.places import places_of
+from interp.ablation.ways import WAYS, Outputs, edits, sizes
+from interp.circuits.metric import metric_of
+from interp.circuits.pairs import KEY, batch_of, pair_of
 from interp.errors import NumbersError, UsageError
 from interp.finders.base import Unit
 from interp.interventions.attention import same_path
-from interp.tracing.calls import next_token_loss
+from interp.tracing.calls import next_token_loss, skip_logits
 from interp.tracing.tracer import trace
 from probes.base import Prompt
 
@@ -31,10 +37,17 @@ def calibration_ids(model: Any, config: AblationConfig) -> tuple[int, ...]:
     """
     from probes import problems, random_tokens
 
-    reach = {"streaming": config.first + config.recent, "cut": max(config.keys, default=0)}.get(config.how, 0)
+    reach = {"streaming": config.first + config.recent, "cut": max(config.keys, default=0)}.get(config.way, 0)
     length = min(max(SHORTEST, 2 * reach), LONGEST, model.max_positions or LONGEST)
     probe = random_tokens.probe if model.tokenizer is None else problems.probe
     return probe.prompts(model, limit=1, max_length=length, seed=CALIBRATION_SEED)[0].ids
+
+
+def metric_for(prompt: Prompt, config: AblationConfig) -> str:
+    """What ``metric=auto`` is for one prompt: ``difference`` of a pair, else ``loss``."""
+    if config.metric != "auto":
+        return config.metric
+    return "difference" if KEY in prompt.extra else "loss"
 
 
 def target_range(prompt: Prompt, config: AblationConfig) -> tuple[int, int]:
@@ -43,7 +56,7 @@ def target_range(prompt: Prompt, config: AblationConfig) -> tuple[int, int]:
     Raises:
         UsageError: ``metric=targets`` and a prompt whose probe marks none.
     """
-    if config.metric == "loss":
+    if config.metric != "targets":
         return 1, len(prompt)
     extra = prompt.extra
     if "targets" in extra:
@@ -60,8 +73,57 @@ def target_range(prompt: Prompt, config: AblationConfig) -> tuple[int, int]:
     return start, stop
 
 
+@dataclass(frozen=True)
+class Score:
+    """The metric of one prompt, in nats or logits; of a pair, whether the answer's logit is above all wrong ones."""
+
+    value: float
+    right: bool | None = None
+
+
+def score(
+    model: Any, prompt: Prompt, config: AblationConfig, heads: Sequence[Head] = (), outputs: Outputs | None = None
+) -> Score:
+    """The metric under the edit of `heads`: a loss, or a pair's logit difference at its last position.
+
+    Args:
+        outputs: of ``mean`` and ``resample``, what heads are made to put out.
+
+    Raises:
+        NumbersError: it is no finite number.
+    """
+    if metric_for(prompt, config) == "difference":
+        return difference(model, prompt, config, heads, outputs)
+    return Score(loss(model, prompt, config, heads, outputs))
+
+
+def difference(
+    model: Any, prompt: Prompt, config: AblationConfig, heads: Sequence[Head] = (), outputs: Outputs | None = None
+) -> Score:
+    """Logit of the answer less the mean logit of the wrong tokens, under the edit of `heads`.
+
+    Raises:
+        UsageError: the prompt is no pair.
+        NumbersError: a logit that is not finite.
+    """
+    metric = metric_of(batch_of([pair_of(prompt)]))
+    with metric.on(model), trace(model, edit=made(model, prompt, config, heads, outputs)) as t:
+        out = t.run(list(prompt.ids), **skip_logits(model))
+    value = float(metric.of(out, torch.zeros(1, dtype=torch.long))[0])
+    logits = out.logits[0, -1].float().cpu()
+    return Score(value, bool(logits[metric.answer[0]] > logits[metric.wrong[0]].max()))
+
+
+def made(
+    model: Any, prompt: Prompt, config: AblationConfig, heads: Sequence[Head], outputs: Outputs | None
+) -> list[Any]:
+    """The edits of a run, none of heads' without `heads`; runs that are compared are on one path."""
+    same = same_path(model) if WAYS[config.way].on_rows else []
+    return [*same, *(edits(heads, config, outputs or {}, places_of(prompt, config)) if heads else [])]
+
+
 def loss(
-    model: Any, prompt: Prompt, config: AblationConfig, heads: Sequence[Head] = (), means: Means | None = None
+    model: Any, prompt: Prompt, config: AblationConfig, heads: Sequence[Head] = (), outputs: Outputs | None = None
 ) -> float:
     """Mean next-token loss of the prompt's target tokens in nats, under the edit of `heads`.
 
@@ -69,9 +131,7 @@ def loss(
         NumbersError: it is no finite number.
     """
     start, stop = target_range(prompt, config)
-    way = WAYS[config.how]
-    edits = [*(same_path(model) if way.on_rows else []), *(way.make(heads, config, means or {}) if heads else [])]
-    with trace(model, edit=edits) as t:
+    with trace(model, edit=made(model, prompt, config, heads, outputs)) as t:
         logits = t.run(list(prompt.ids)).logits
     value = float(next_token_loss(logits, list(prompt.ids))[0, start - 1 : stop - 1].cpu().double().mean())
     if not math.isfinite(value):
@@ -93,25 +153,61 @@ def candidates(config: AblationConfig, size: np.ndarray) -> list[tuple[Head, ...
     )
     changed = np.array([sum(size[head] for head in group) for group in groups])
     best = np.argsort(-changed, kind="stable")[: config.candidates or None]
-    return [groups[index] for index in sorted(best) if changed[index] > 0]
+    return [groups[index] for index in sorted(best) if not changed[index] <= 0]  # NaN: not known
 
 
 def measure(model: Any, prompt: Prompt, config: AblationConfig) -> Unit:
-    """Facts: ``loss``, ``candidates`` [[layer, head], ...] a candidate; arrays: ``edited`` and ``size`` by candidate.
+    """Facts: ``metric``, ``untouched`` (its value), ``right`` (of pairs), ``candidates`` [[layer, head], ...] a
+    candidate; arrays: ``edited`` and ``size`` by candidate.
 
     Of named heads, one by one only if there are no more of them than `candidates` (0 = any number); else ``edited`` is
-    NaN.
+    NaN. So it is where the means of a pair are asked for, which takes all prompts (`interp.ablation.finder`).
     """
+    check_origin(model, config)
     for label in config.heads:
         heads_named(label, model.n_layers, model.n_heads)
     size, means = sizes(model, calibration_ids(model, config), config)
     tried = candidates(config, size)
-    alone = not config.heads or not config.candidates or len(tried) <= config.candidates
-    edited = [loss(model, prompt, config, group, means) if alone else math.nan for group in tried]
+    later = means_of_twins(prompt, config)
+    outputs = twin_outputs(model, prompt) if config.way == "resample" else means
+    edited = [
+        score(model, prompt, config, group, outputs).value if one_by_one(config, tried) and not later else math.nan
+        for group in tried
+    ]
+    untouched = score(model, prompt, config)
     return Unit(
         arrays={
             "edited": np.array(edited, dtype=np.float64),
             "size": np.array([float(np.mean([size[head] for head in group])) for group in tried], dtype=np.float64),
         },
-        facts={"loss": loss(model, prompt, config), "candidates": [[list(head) for head in group] for group in tried]},
+        facts={
+            "metric": metric_for(prompt, config),
+            "untouched": untouched.value,
+            "right": untouched.right,
+            "candidates": [[list(head) for head in group] for group in tried],
+        },
     )
+
+
+def one_by_one(config: AblationConfig, tried: Sequence[Any]) -> bool:
+    """Whether every candidate is measured alone."""
+    return not config.heads or not config.candidates or len(tried) <= config.candidates
+
+
+def means_of_twins(prompt: Prompt, config: AblationConfig) -> bool:
+    """Whether a head's mean is one over twins of pairs."""
+    return config.way == "mean" and KEY in prompt.extra
+
+
+def check_origin(model: Any, config: AblationConfig) -> None:
+    """Heads of one model mean nothing in another.
+
+    Raises:
+        UsageError: they were found in a model of another shape.
+    """
+    if config.origin_shape and tuple(config.origin_shape) != (model.n_layers, model.n_heads):
+        layers, heads = config.origin_shape
+        raise UsageError(
+            f"the heads of {config.origin} are those of a model of {layers} layers of {heads} heads; {model.name} has "
+            f"{model.n_layers} of {model.n_heads}"
+        )

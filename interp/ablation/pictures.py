@@ -39,7 +39,7 @@ def heatmaps(table: pd.DataFrame, config: AblationConfig, facts: ModelFacts) -> 
 
 def charts(table: pd.DataFrame, config: AblationConfig) -> list[Chart]:
     """Candidates in order of their effect on the training prompts, beside their effect on the held-out ones."""
-    toward = 1 if config.helps else -1
+    toward = 1 if config.lowers else -1
     order = (toward * table["effect"].dropna()).argsort(kind="stable")[:DRAWN]
     rows = table[table["effect"].notna()].iloc[order.to_numpy()]
     if rows.empty:

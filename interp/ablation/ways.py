@@ -10,16 +10,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from interp.ablation.config import AblationConfig, Head
+from interp.ablation.config import EVERYWHERE, KNOCKOUT, ON_PAIRS, AblationConfig, Head, edges_of
+from interp.ablation.places import ANYWHERE, Places
 from interp.interventions.ablate import MeanHeads, ZeroHeads
 from interp.interventions.attention import CutKeys
 from interp.interventions.calibrate import ACT, RemoveSinks, UniformSinks
+from interp.interventions.knock_edges import KnockEdges
+from interp.interventions.resample import AtPositions, ResampleHeads
 from interp.interventions.streaming import StreamingWindow
 from interp.tracing.blocks import RowBlock
 from interp.tracing.calls import skip_logits
 from interp.tracing.tracer import trace
 
-Means = Mapping[Head, Tensor]
+Outputs = Mapping[Head, Tensor]
+"""What heads are made to put out: means, or another run's z."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +32,12 @@ class Way:
 
     Attributes:
         told: what is done to the heads, for a sentence ("... on 3 heads").
-        make: (heads, config, means of hook_z) -> edits of a trace.
+        make: (heads, config, outputs, places) -> edits of a trace; for `edits`, which holds them to a position.
         on_rows: it changes attention rows; else heads' outputs.
     """
 
     told: Callable[[AblationConfig], str]
-    make: Callable[[Sequence[Head], AblationConfig, Means], list[Any]]
+    make: Callable[[Sequence[Head], AblationConfig, Outputs, Places], list[Any]]
     on_rows: bool = True
 
 
@@ -48,31 +52,55 @@ def cut_keys(heads: Sequence[Head], config: AblationConfig) -> list[Any]:
 WAYS: dict[str, Way] = {
     "act": Way(
         lambda c: f"ACT (beta {c.beta:g})",
-        lambda heads, c, _: [ACT(heads, c.threshold, c.keep_anchor, beta=c.beta)],
+        lambda heads, c, *_: [ACT(heads, c.threshold, c.keep_anchor, beta=c.beta)],
     ),
     "remove-sinks": Way(
         lambda c: "removing the attention to sinks",
-        lambda heads, c, _: [RemoveSinks(heads, c.threshold, c.keep_anchor)],
+        lambda heads, c, *_: [RemoveSinks(heads, c.threshold, c.keep_anchor)],
     ),
     "uniform": Way(
         lambda c: f"spreading sinks' attention evenly (beta {c.beta:g})",
-        lambda heads, c, _: [UniformSinks(heads, c.threshold, c.keep_anchor, beta=c.beta)],
+        lambda heads, c, *_: [UniformSinks(heads, c.threshold, c.keep_anchor, beta=c.beta)],
     ),
     "streaming": Way(
         lambda c: f"a window of the first {c.first} and the last {c.recent} keys",
-        lambda heads, c, _: [StreamingWindow(c.first, c.recent, heads)],
+        lambda heads, c, *_: [StreamingWindow(c.first, c.recent, heads)],
     ),
     "cut": Way(
         lambda c: f"cutting attention to position{'s' if len(c.keys) > 1 else ''} {', '.join(map(str, c.keys))}",
-        lambda heads, c, _: cut_keys(heads, c),
+        lambda heads, c, *_: cut_keys(heads, c),
     ),
-    "zero": Way(lambda c: "zeroing the output", lambda heads, c, _: [ZeroHeads(heads)], on_rows=False),
-    "mean": Way(
-        lambda c: "setting the output to its mean",
-        lambda heads, c, means: [MeanHeads({head: means[head] for head in heads})],
+    "zero": Way(
+        lambda c: f"zeroing the output{where(c)}",
+        lambda heads, *_: [ZeroHeads(heads)],
         on_rows=False,
     ),
+    "mean": Way(
+        lambda c: f"setting the output{where(c)} to its mean",
+        lambda heads, _, means, __: [MeanHeads({head: means[head] for head in heads})],
+        on_rows=False,
+    ),
+    "resample": Way(
+        lambda c: f"taking the output{where(c)} from the corrupted prompt",
+        lambda heads, _, outputs, __: [ResampleHeads({head: outputs[head] for head in heads})],
+        on_rows=False,
+    ),
+    KNOCKOUT: Way(
+        lambda c: "cutting attention from {} to {}".format(*(" and ".join(side) for side in edges_of(c.how))),
+        lambda heads, c, _, places: [KnockEdges(heads, places.queries, places.keys, c.renormalise)],
+    ),
 }
+
+
+def where(config: AblationConfig) -> str:
+    """`` at end``, or nothing where the edit acts at all positions."""
+    return "" if config.position == EVERYWHERE else f" at {config.position}"
+
+
+def edits(heads: Sequence[Head], config: AblationConfig, outputs: Outputs, places: Places = ANYWHERE) -> list[Any]:
+    """What a trace is to do to `heads`."""
+    made = WAYS[config.way].make(heads, config, outputs, places)
+    return made if places.at is None else [AtPositions(edit, places.at) for edit in made]
 
 
 class Spy:
@@ -98,13 +126,15 @@ class Spy:
 
 
 def sizes(model: Any, ids: Sequence[int], config: AblationConfig) -> tuple[np.ndarray, dict[Head, Tensor]]:
-    """One pass over a text: how much the edit would change each head, float64 [layer, head] (see column `size`), and,
-    for ``mean``, every head's mean output [d_head] over the positions after the first."""
+    """One pass over a text: how much the edit would change each head, float64 [layer, head] (see column `size`; NaN for
+    resample and knockout), and, for ``mean``, every head's mean output [d_head] over the positions after the first."""
     n_layers, n_heads = model.n_layers, model.n_heads
+    if config.way in ON_PAIRS:
+        return np.full((n_layers, n_heads), np.nan), {}
     everything = [(layer, head) for layer in range(n_layers) for head in range(n_heads)]
-    way = WAYS[config.how]
+    way = WAYS[config.way]
     if way.on_rows:
-        spies = [Spy(edit) for edit in way.make(everything, config, {})]
+        spies = [Spy(edit) for edit in way.make(everything, config, {}, ANYWHERE)]
         with trace(model, edit=spies) as t:
             t.run(list(ids), **skip_logits(model))
         moved = {layer: rows for spy in spies for layer, rows in spy.moved.items()}

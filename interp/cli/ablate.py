@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import enum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,28 +11,31 @@ from interp.cli.scan import scan
 from interp.errors import UsageError
 
 
-class How(str, enum.Enum):
-    """What is done to the heads."""
-
-    act = "act"
-    remove_sinks = "remove-sinks"
-    uniform = "uniform"
-    streaming = "streaming"
-    cut = "cut"
-    zero = "zero"
-    mean = "mean"
-
-
 def ablate(
     model: options.ModelName,
     how: Annotated[
-        How,
+        str,
         typer.Option(
-            help="act, remove-sinks, uniform, streaming, cut: edits of attention; zero, mean: of heads' outputs."
+            metavar="HOW",
+            help="act, remove-sinks, uniform, streaming, cut: edits of attention; zero, mean, resample: of heads' "
+            "outputs (resample: those of the corrupted prompt); knockout:FROM->TO: attention from positions FROM to "
+            "positions TO cut, such as 'knockout:end->answer'.",
         ),
-    ] = How.act,
+    ] = "act",
     heads: Annotated[
         str | None, typer.Option(metavar="L.H,...", help="These heads (3.1,5.*); default: chosen by what they do.")
+    ] = None,
+    from_: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="RUN[:CLASS]",
+            help="The heads a finished run found: a circuit or a class of it, retrieval heads, ...",
+        ),
+    ] = None,
+    position: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="zero, mean, resample: at this named position or role only (end, S2, ...)."),
     ] = None,
     select: Annotated[
         int | None, typer.Option(help="Choose the best so many; default: all whose interval says so.")
@@ -67,16 +69,30 @@ def ablate(
     trust_remote_code: options.TrustRemoteCode = False,
     debug: options.Debug = False,
 ) -> None:
-    """Edit heads (ACT, sink removal, a window, zero, mean) and measure what it does on held-out prompts.
+    """Edit heads (ACT, sink removal, zero, mean, resample, knockout) and measure what it does on held-out prompts.
 
-    Without --heads, half of the prompts choose the heads by what the edit of each alone does; the figure reported is
-    that of the other half. The same as scan --find ablation with these settings.
+    Without --heads or --from, half of the prompts choose the heads by what the edit of each alone does; the figure is
+    that of the other half. Of pairs (--probe ioi, ...) it is the logit difference, else the loss, beside that of
+    random heads. The same as scan --find ablation with these settings.
     """
     if heads is not None and select is not None:
         raise UsageError("--heads and --select given together: name the heads, or have them selected")
     if heads is not None and not heads.strip(" ,"):
         raise UsageError("--heads is empty; name heads such as 9.1,9.6, or leave it out to have them selected")
-    given = {"how": how.value, "heads": heads, "select": select, "candidates": candidates, "beta": beta}
+    given: dict[str, Any] = {
+        "how": how,
+        "heads": heads,
+        "position": position,
+        "select": select,
+        "candidates": candidates,
+        "beta": beta,
+    }
+    if from_ is not None:
+        from interp.ablation.origin import heads_from
+
+        if heads is not None or select is not None:
+            raise UsageError("--from given with --heads or --select; take the run's heads, name them, or select them")
+        given |= {name: as_text(value) for name, value in heads_from(from_).settings().items()}
     scan(
         model=model,
         find="ablation",
@@ -104,3 +120,8 @@ def ablate(
         allow_pickle=allow_pickle,
         trust_remote_code=trust_remote_code,
     )
+
+
+def as_text(value: Any) -> str:
+    """A setting as ``--set`` takes it."""
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import interp
+from interp.interventions.ablate import ZeroHeads
 from interp.registry import INTERVENTIONS
 from tests.contracts.conftest import fingerprint
 
@@ -22,6 +23,9 @@ EXAMPLES: dict[str, Make] = {
     "cut-keys": lambda cls, model: cls([0, 2]),
     "uniform-heads": lambda cls, model: cls.of(model, HEADS),
     "block-keys": lambda cls, model: cls(HEADS, [0, 2]),
+    "resample-heads": lambda cls, model: cls({head: torch.full((8, model.d_head), 0.3) for head in HEADS}),
+    "at-positions": lambda cls, model: cls(ZeroHeads(HEADS), [2, 5]),
+    "knock-edges": lambda cls, model: cls(HEADS, [5, 7], [0, 2]),
     "streaming-window": lambda cls, model: cls(first=1, recent=2),
     "redistribute-keys": lambda cls, model: cls([1, 2, 3], [0, 2], rho=0.0, least=0.0, first_layer=0),
     "set-dims": lambda cls, model: cls([("blocks.1.hook_resid_post", 2, 3, 5.0), ("blocks.0.hook_mlp_out", 1, 0, 2.0)]),
@@ -36,6 +40,9 @@ NOTHING: dict[str, Make] = {
     "cut-keys": lambda cls, model: cls([]),
     "uniform-heads": lambda cls, model: cls.of(model, []),
     "block-keys": lambda cls, model: cls(HEADS, []),
+    "resample-heads": lambda cls, model: cls({}),
+    "at-positions": lambda cls, model: cls(ZeroHeads(HEADS), []),
+    "knock-edges": lambda cls, model: cls(HEADS, [], [0, 2]),
     "act": lambda cls, model: cls(heads=[]),
     "remove-sinks": lambda cls, model: cls(sinks=[]),
     "uniform-sinks": lambda cls, model: cls(beta=1.0),

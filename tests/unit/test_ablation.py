@@ -132,7 +132,7 @@ def test_candidates_are_those_the_edit_changes_most(model: interp.Model) -> None
     assert tried == sorted(tried) and len(tried) == 5
     assert min(size[head] for head in tried) >= sorted(size.ravel())[-5]
     alone = loss(model, prompt, config, [tried[2]])
-    assert unit.arrays["edited"][2] == alone != unit.facts["loss"]
+    assert unit.arrays["edited"][2] == alone != unit.facts["untouched"]
     by_layer = measure(model, prompt, AblationConfig(how="zero", by="layer", candidates=0))
     assert [group[0][0] for group in by_layer.facts["candidates"]] == [0, 1, 2]
     assert all(len(group) == 4 for group in by_layer.facts["candidates"])

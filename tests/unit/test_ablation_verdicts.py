@@ -46,7 +46,7 @@ def found(
     units = [
         Unit(
             {"edited": 3.0 + row, "size": np.ones(len(row))},
-            {"loss": 3.0, "candidates": [[list(head)] for head in tried]},
+            {"metric": "loss", "untouched": 3.0, "right": None, "candidates": [[list(head)] for head in tried]},
         )
         for row in changes
     ]
@@ -56,7 +56,7 @@ def found(
 def concluded(findings: Findings, config: AblationConfig, effect: Any, control: Any) -> Findings:
     """After checks with these changes, by index of the prompt."""
     checks = [
-        Unit(facts={"loss": 3.0, "edited": 3.0 + effect(index), "control": 3.0 + control(index)})
+        Unit(facts={"untouched": 3.0, "edited": 3.0 + effect(index), "control": 3.0 + control(index), "right": None})
         if told["held_out"]
         else None
         for index, told in enumerate(findings.summary["prompts"])
@@ -163,7 +163,8 @@ def test_controls_are_said_to_be_where_they_are(heads: list[Head], layers: tuple
 
 def test_candidates_must_agree() -> None:
     units = [
-        Unit({"edited": np.zeros(1), "size": np.ones(1)}, {"loss": 1.0, "candidates": [[[0, i]]]}) for i in (0, 0, 1)
+        Unit({"edited": np.zeros(1), "size": np.ones(1)}, {"metric": "loss", "candidates": [[[0, i]]]})
+        for i in (0, 0, 1)
     ]
     with pytest.raises(UsageError, match="'p0' and 'p2' were measured with different candidates"):
         Ablation().find(prompts(3), units, AblationConfig(), FACTS)

@@ -9,7 +9,7 @@ has all that are above.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from interp.errors import UsageError
@@ -108,7 +108,19 @@ def _one(model: Model, index: int, usable: dict[int, dict[str, int]], max_length
         groups={"decade": str(decade), "century": str(century)},
         facts={"right": list(right.values()), "greater_than": {"year": f"{century}{year}", "seed": seed}},
     )
-    return build(model, draft, max_length)
+    return _with_roles(build(model, draft, max_length))
+
+
+def _with_roles(prompt: Prompt) -> Prompt:
+    """The century comes again at the end; behind its first occurrence stands what the answer has to be above."""
+    from interp.circuits.pairs import pair_of
+    from interp.circuits.roles import as_extra
+
+    pair = pair_of(prompt)
+    start = "decade" if "decade" in pair.positions else "year"
+    pair = replace(pair, positions={"century": pair.positions[start] - 1, **pair.positions})
+    roles = as_extra(first=["century"], after_first=[start], repeat=["end"])
+    return replace(prompt, extra={**prompt.extra, **pair.as_extra(), **roles})
 
 
 probe = GreaterThan()

@@ -54,6 +54,7 @@ class Induction(OwnPairs):
             UsageError: there is room for no segment, or the model has too few tokens.
         """
         from interp.circuits.pairs import Pair
+        from interp.circuits.roles import as_extra
 
         ids, start = ordinary_ids(model), prefix(model)
         room = body_length(model, max_length, start, least=LEAST + 1)
@@ -70,16 +71,25 @@ class Induction(OwnPairs):
             facts = {"period": segment, "seed": seed, GROUPS: {"template": "random"}}
             prompt = prompt_of(model, f"{self.name}-{index}", start, np.concatenate([drawn, drawn[:repeated]]), facts)
             corrupt = (*prompt.ids[:-1], int(drawn[other]))
-            first = len(start) + cue
+            first, wrong = len(start) + cue, len(start) + other
+            roles = as_extra(
+                answer=["cue1+1"], wrong=["other+1"], first=["cue1"], after_first=["cue1+1"], repeat=["end"]
+            )
             pair = Pair(
                 prompt,
                 corrupt,
                 int(drawn[cue + 1]),
                 (int(drawn[other + 1]),),
-                {"cue1": first, "cue1+1": first + 1, "other": len(start) + other, "end": len(prompt) - 1},
+                {
+                    "cue1": first,
+                    "cue1+1": first + 1,
+                    "other": wrong,
+                    "other+1": wrong + 1,
+                    "end": len(prompt) - 1,
+                },
                 "random",
             )
-            made.append(replace(prompt, extra={**facts, **pair.as_extra()}))
+            made.append(replace(prompt, extra={**facts, **pair.as_extra(), **roles}))
         return made
 
 

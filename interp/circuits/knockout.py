@@ -84,6 +84,7 @@ class Knockout:
         seed: of the twins that are made for the means.
 
     Attributes:
+        heads: all heads of the model.
         work: forward passes over all prompts so far; blocks that were passed over do not count.
 
     Raises:
@@ -111,18 +112,25 @@ class Knockout:
         self.means_from, self.tokens, self.seed = tuple(means_from), tokens, seed
         self.remembered: list[frozenset[Head]] = []
         self.work = 0.0
-
-    @cached_property
-    def heads(self) -> tuple[Head, ...]:
-        """All heads of the model."""
-        sites, names = self.model.sites, self.model.sites.names()
-        layers = [layer for layer in range(self.model.n_layers) if f"blocks.{layer}.attn.hook_z" in names]
-        return tuple((layer, head) for layer in layers for head in range(sites.n_heads(layer)))
+        names, layers = model.sites.names(), range(model.n_layers)
+        with_heads = [layer for layer in layers if f"blocks.{layer}.attn.hook_z" in names]
+        self.heads: tuple[Head, ...] = tuple(
+            (layer, head) for layer in with_heads for head in range(model.sites.n_heads(layer))
+        )
 
     @cached_property
     def means(self) -> Means:
         """What stands for the heads with ``mean``."""
         return Means(self.model, self.prompts, self.means_from, self.tokens, self.seed)
+
+    def part(self, indices: Sequence[int]) -> Knockout:
+        """The same on some of the prompts, with the same means."""
+        chosen = [self.prompts[index] for index in indices]
+        one = Knockout(self.model, chosen, self.how, at=self.at, tokens=self.tokens, seed=self.seed)
+        if self.how == "mean":
+            one.means = self.means
+        one.remembered = list(self.remembered)
+        return one
 
     def difference(self, out: Collection[Head]) -> np.ndarray:
         """float64 [prompt]: logit difference on the clean prompts without the heads `out`.

@@ -7,7 +7,6 @@ between the two prompts' embeddings (integrated gradients on inputs; Hanna et al
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,22 +14,23 @@ from torch import Tensor
 
 from interp.circuits.edits import SetStates
 from interp.circuits.effects import Effects, Found
+from interp.circuits.rows import Positions, positions_of
 from interp.circuits.states import Sides
 from interp.errors import UsageError
 from interp.tracing.calls import skip_logits
 from interp.tracing.tracer import trace
 
 
-def attributions(model: Any, sides: Sides, *, points: int = 1, positions: Sequence[int] | None = None) -> Effects:
+def attributions(model: Any, sides: Sides, *, points: int = 1, positions: Positions = None) -> Effects:
     """First-order estimate of `interp.circuits.effects.total_effects`.
 
     Args:
         points: 1 = the gradient of the clean run; m = its mean over inputs at shares 0, 1/m, ... (m - 1)/m of the way
             from the clean to the corrupted embeddings.
-        positions: counted at these; None = all.
+        positions: counted at these: ints, or int64 [pair, n] where each pair has its own; None = all.
 
     Raises:
-        UsageError: no point.
+        UsageError: no point, or a position the prompts do not have.
     """
     if points < 1:
         raise UsageError(f"points={points}: at least 1 is needed")
@@ -49,14 +49,15 @@ def attributions(model: Any, sides: Sides, *, points: int = 1, positions: Sequen
             difference = sides.metric.of(out, torch.arange(n)).sum()
         for site, gradient in nudge.gradients(difference).items():
             by_site[site] = by_site.get(site, 0) + gradient / points
-    where = slice(None) if positions is None else sorted(set(positions))
+    asked = positions_of(sides.batch, positions)
+    counted = torch.ones(ids.shape) if asked is None else torch.zeros(ids.shape).scatter(1, asked, 1.0)
     result = Found(model, n)
     for layer, site in z_sites.items():
         change = (sides.corrupt.z[layer] - sides.clean.z[layer]) * by_site[site]
-        result.heads[layer, : change.shape[2]] = change[:, where].sum((1, 3)).T.float().cpu().numpy()
+        result.heads[layer, : change.shape[2]] = torch.einsum("pshd,ps->hp", change.float().cpu(), counted).numpy()
     for layer, site in mlp_sites.items():
         change = (sides.corrupt.mlp[layer] - sides.clean.mlp[layer]) * by_site[site]
-        result.mlps[layer] = change[:, where].sum((1, 2)).float().cpu().numpy()
+        result.mlps[layer] = torch.einsum("psd,ps->p", change.float().cpu(), counted).numpy()
     return result.effects()
 
 

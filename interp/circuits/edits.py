@@ -42,9 +42,29 @@ class SetRows:
 
 
 @dataclass(frozen=True)
+class AddRows:
+    """`added` [row, position, d_model] on top of what stands at `site`."""
+
+    site: str
+    added: Tensor
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        return (self.site,)
+
+    def apply(self, value: Tensor, site: str, layer: int | None) -> Tensor:
+        """The sum."""
+        return value + self.added.to(value)
+
+
+@dataclass(frozen=True)
 class PatchHeads:
-    """In row r, head `heads[r]` of one layer puts out `other` [row, position, head, d_head] at `where` [position];
-    rows whose head is below 0 are left alone."""
+    """In row r, head `heads[r]` of one layer puts out `other` [row, position, head, d_head] at `where`; rows whose head
+    is below 0 are left alone.
+
+    Attributes:
+        where: [position], or [row, n] for each row's own; numbers below 0 stand for none.
+    """
 
     layer: int
     heads: Tensor
@@ -57,20 +77,20 @@ class PatchHeads:
 
     def apply(self, value: Tensor, site: str, layer: int | None) -> Tensor:
         """z with each row's head replaced."""
-        rows = (self.heads >= 0).nonzero()[:, 0].to(value.device)
-        heads, where = self.heads.to(value.device)[rows], self.where.to(value.device)
+        rows, where = _places(self.heads >= 0, self.where)
+        at = (rows.to(value.device), where.to(value.device), self.heads[rows].to(value.device))
         out = value.clone()
-        at = (rows[:, None], where[None, :], heads[:, None])
-        out[at] = self.other.to(value)[at]
+        out[at] = self.other.to(value.device)[at].to(value)
         return out
 
 
 @dataclass(frozen=True)
 class PatchMLP:
-    """In the rows named, the MLP of one layer adds `other` [row, position, d_model] at `where` [position]."""
+    """In the rows where `chosen` [row], the MLP of one layer adds `other` [row, position, d_model] at `where`, which is
+    as in `PatchHeads`."""
 
     layer: int
-    in_rows: Tensor
+    chosen: Tensor
     other: Tensor
     where: Tensor
 
@@ -80,10 +100,17 @@ class PatchMLP:
 
     def apply(self, value: Tensor, site: str, layer: int | None) -> Tensor:
         """The MLP's output, replaced in those rows."""
+        at = tuple(one.to(value.device) for one in _places(self.chosen, self.where))
         out = value.clone()
-        at = (self.in_rows.to(value.device)[:, None], self.where.to(value.device)[None, :])
-        out[at] = self.other.to(value)[at]
+        out[at] = self.other.to(value.device)[at].to(value)
         return out
+
+
+def _places(chosen: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
+    """(row, position) of every token in the rows where `chosen` [row]."""
+    where = where.expand(len(chosen), -1) if where.dim() == 1 else where
+    rows, columns = (chosen[:, None] & (where >= 0)).nonzero(as_tuple=True)
+    return rows, where[rows, columns]
 
 
 @dataclass(frozen=True)

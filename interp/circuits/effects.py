@@ -6,12 +6,12 @@ as in the clean run, so that the change reaches the logits through the residual 
 these are held, too (path patching to the logits).
 
 Only what can change is computed: blocks from the patched one on; positions from the first that differs on; for the
-direct effect the last position alone, since with attention held no other is read; and of the unembedding the answers.
+direct effect the last position alone, since with attention held no other is read, and no attention; with the MLPs held
+no later block either; and of the unembedding the answers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,18 +19,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from interp.circuits.edits import PatchHeads, PatchMLP, SetRows, SetStates
+from interp.circuits.edits import AddRows, PatchHeads, PatchMLP, SetStates
+from interp.circuits.held import Held
+from interp.circuits.rows import MLP, ROWS, Context, Positions, chunks, groups, positions_of, starts
 from interp.circuits.states import Sides
 from interp.errors import UsageError
-from interp.retrieval.cache import feed, fork, shares
+from interp.models.writes import not_a_sum
 from interp.tracing.calls import skip_logits
 from interp.tracing.partial import passed_over
 from interp.tracing.tracer import trace
-
-MLP = -1
-"""Stands for the layer's MLP where a head's number stands for a head."""
-ROWS = 1 << 14
-"""Tokens (rows x positions) that run side by side, unless the caller says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -53,43 +50,31 @@ class Effects:
         return self.heads.mean(-1) / whole, self.mlps.mean(-1) / whole
 
 
-def total_effects(model: Any, sides: Sides, *, positions: Sequence[int] | None = None, rows: int = ROWS) -> Effects:
+def total_effects(model: Any, sides: Sides, *, positions: Positions = None, rows: int = ROWS) -> Effects:
     """Activation patching of each head's `hook_z` and each MLP's output, corrupted into clean.
 
     Args:
-        positions: patched at these; None = all.
+        positions: patched at these: ints, or int64 [pair, n] where each pair has its own; None = all.
         rows: tokens side by side.
 
     Raises:
         UsageError: a position the prompts do not have.
     """
-    batch, length = sides.batch, sides.batch.clean.shape[1]
-    asked = list(range(length)) if positions is None else sorted(set(positions))
-    if not asked or asked[0] < 0 or asked[-1] >= length:
-        raise UsageError(f"positions {asked} in prompts of {length} tokens; expected 0..{length - 1}")
-    start = min(batch.differs, length - 1)
-    where = torch.tensor([at - start for at in asked if at >= start], dtype=torch.long)
-    context = None
-    if start:
-        context, _ = feed(model, batch.clean[:, :start], None)
-        if not shares(context):
-            context, start = None, 0
-            where = torch.tensor(asked)
-    found = Found(model, len(batch))
-    for layer in range(model.n_layers):
-        for heads, pairs in chunks(sides, layer, max(1, rows // (length - start))):
-            cut = slice(start, None)
-            edits = [
-                SetStates(layer, sides.clean.resid[layer][pairs, cut]),
-                *patches(sides, layer, heads, pairs, where, cut),
-            ]
-            cache = None
-            if context is not None:
-                cache = fork(context)
-                cache.batch_select_indices(pairs.to(model.device))
-            with sides.metric.on(model), passed_over(model, layer), trace(model, edit=edits) as t:
-                out = t.run(batch.clean[pairs, cut], cache=cache, **skip_logits(model))
-            found.put(layer, heads, pairs, sides.metric.of(out, pairs) - sides.clean.difference[pairs])
+    asked = positions_of(sides.batch, positions)
+    found = Found(model, len(sides.batch))
+    for start, members in groups(starts(sides.batch, asked)):
+        context = Context(model, sides.batch, members, start)
+        ids, cut = sides.batch.clean[:, context.cut], context.cut
+        for layer in range(model.n_layers):
+            for heads, pairs in chunks(sides, layer, max(1, rows // ids.shape[1]), members):
+                where = torch.arange(ids.shape[1]) if asked is None else asked[pairs] - context.start
+                edits = [
+                    SetStates(layer, sides.clean.resid[layer][pairs, cut]),
+                    *patches(sides, layer, heads, pairs, where, cut),
+                ]
+                with sides.metric.on(model), passed_over(model, layer), trace(model, edit=edits) as t:
+                    out = t.run(ids[pairs], cache=context.of(pairs), **skip_logits(model))
+                found.put(layer, heads, pairs, sides.metric.of(out, pairs) - sides.clean.difference[pairs])
     return found.effects()
 
 
@@ -100,20 +85,23 @@ def direct_effects(model: Any, sides: Sides, *, freeze_mlps: bool = False, rows:
         freeze_mlps: hold the MLPs, too; the change then reaches the logits through the residual stream alone.
         rows: tokens side by side.
     """
-    found, last = Found(model, len(sides.batch)), slice(-1, None)
-    where = torch.zeros(1, dtype=torch.long)
+    found, last, end = Found(model, len(sides.batch)), slice(-1, None), model.n_layers - 1
+    held, where = Held(model, sides, last), torch.zeros(1, dtype=torch.long)
+    jump = freeze_mlps and not_a_sum(model.sites) is None  # later blocks then add what they added in the clean run
     for layer in range(model.n_layers):
+        until = layer if jump else end
         for heads, pairs in chunks(sides, layer, rows):
-            after = range(layer, model.n_layers)
-            edits: list[Any] = [
-                SetStates(layer, sides.clean.resid[layer][pairs, last]),
-                SetRows("attn.hook_z", {at: sides.clean.z[at][pairs, last] for at in after if at in sides.clean.z}),
-            ]
-            if freeze_mlps:
-                held = {at: sides.clean.mlp[at][pairs, last] for at in after if at in sides.clean.mlp}
-                edits.append(SetRows("hook_mlp_out", held))
-            edits += patches(sides, layer, heads, pairs, where, last)
-            with sides.metric.on(model), passed_over(model, layer), trace(model, edit=edits) as t:
+            edits: list[Any] = [SetStates(layer, sides.clean.resid[layer][pairs, last])]
+            if until < end:
+                added = sides.clean.final[pairs, last] - sides.clean.resid[layer + 1][pairs, last]
+                edits.append(AddRows(f"blocks.{end}.hook_resid_post", added))
+            sent = patches(sides, layer, heads, pairs, where, last)
+            with (
+                sides.metric.on(model),
+                passed_over(model, layer, until),
+                held.on(range(layer, until + 1), pairs, sent, mlps=freeze_mlps) as holding,
+                trace(model, edit=[*edits, *holding]) as t,
+            ):
                 out = t.run(sides.batch.clean[pairs, last], **skip_logits(model))
             found.put(layer, heads, pairs, sides.metric.of(out, pairs) - sides.clean.difference[pairs])
     return found.effects()
@@ -124,20 +112,9 @@ def patches(sides: Sides, layer: int, heads: Tensor, pairs: Tensor, where: Tenso
     edits: list[Any] = []
     if (heads >= 0).any():
         edits.append(PatchHeads(layer, heads, sides.corrupt.z[layer][pairs, cut], where))
-    mlps = (heads == MLP).nonzero()[:, 0]
-    if len(mlps):
-        edits.append(PatchMLP(layer, mlps, sides.corrupt.mlp[layer][pairs, cut], where))
+    if (heads == MLP).any():
+        edits.append(PatchMLP(layer, heads == MLP, sides.corrupt.mlp[layer][pairs, cut], where))
     return edits
-
-
-def chunks(sides: Sides, layer: int, most: int) -> list[tuple[Tensor, Tensor]]:
-    """(sender, pair) of each row of a layer, at most `most` rows at a time."""
-    senders = list(range(sides.clean.z[layer].shape[2])) if layer in sides.clean.z else []
-    senders += [MLP] if layer in sides.clean.mlp else []
-    n = len(sides.batch)
-    heads = torch.tensor(senders).repeat_interleave(n)
-    pairs = torch.arange(n).repeat(len(senders))
-    return list(zip(heads.split(most), pairs.split(most), strict=True)) if senders else []
 
 
 class Found:

@@ -23,12 +23,14 @@ class States:
         z: `hook_z` [pair, position, head, d_head] of layers with attention.
         mlp: `hook_mlp_out` of layers with an MLP.
         difference: logit difference [pair].
+        final: what leaves the last block; empty when `resid` was not asked for.
     """
 
     resid: dict[int, Tensor]
     z: dict[int, Tensor]
     mlp: dict[int, Tensor]
     difference: Tensor
+    final: Tensor
 
 
 def states_of(model: Any, ids: Tensor, metric: Metric, *, resid: bool) -> States:
@@ -40,11 +42,14 @@ def states_of(model: Any, ids: Tensor, metric: Metric, *, resid: bool) -> States
         for kind, name in kinds.items()
         if resid or kind != "resid"
     }
-    sites = [site for by_layer in wanted.values() for site in by_layer.values()]
+    end = f"blocks.{model.n_layers - 1}.hook_resid_post"
+    sites = [site for by_layer in wanted.values() for site in by_layer.values()] + [end] * resid
     with metric.on(model), trace(model, read=sites) as t:
         out = t.run(ids, **skip_logits(model))
         kept = {kind: {layer: t[site] for layer, site in by_layer.items()} for kind, by_layer in wanted.items()}
-    return States(kept.get("resid", {}), kept["z"], kept["mlp"], metric.of(out, torch.arange(len(ids))))
+        final = t[end] if resid else torch.empty(0)
+    difference = metric.of(out, torch.arange(len(ids)))
+    return States(kept.get("resid", {}), kept["z"], kept["mlp"], difference, final)
 
 
 @dataclass(frozen=True)

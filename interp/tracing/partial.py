@@ -1,10 +1,11 @@
-"""Run a part of a model: from one of its blocks on, and without the unembedding. Nothing is re-implemented: modules
-that are not needed are passed over, the others are the model's own."""
+"""Run a part of a model: some of its blocks, without attention whose result is known, and without the unembedding.
+Nothing is re-implemented: modules that are not needed are passed over, the others are the model's own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -12,25 +13,55 @@ import torch
 from torch import Tensor, nn
 
 from interp.errors import TraceError
+from interp.models.sites import SiteMap
 from interp.tracing.inputs import unwrap
 from interp.tracing.passes import PROBING
 
-_WIDTHS: WeakKeyDictionary[nn.Module, list[int | None]] = WeakKeyDictionary()
+_RETURNS: WeakKeyDictionary[nn.Module, Returns] = WeakKeyDictionary()
 _MISSING = object()
 
 
-def output_widths(model: Any) -> list[int | None]:
-    """For each block, how many entries the tuple it returns has; None where it returns a bare tensor."""
+@dataclass(frozen=True)
+class Returns:
+    """What modules return, by layer: how many entries the tuple has; None = a bare tensor.
+
+    Attributes:
+        blocks: of each block.
+        attention: of each attention module whose (first) result is its output projection's, untouched.
+    """
+
+    blocks: dict[int, int | None]
+    attention: dict[int, int | None]
+
+
+def returns(model: Any) -> Returns:
+    """See `Returns`; found in one run of one token, the first time a model is seen."""
     hf, sites = unwrap(model)
-    if hf not in _WIDTHS:
-        widths: list[int | None] = [None] * sites.n_layers
+    if hf not in _RETURNS:
+        found, projected = Returns({}, {}), {}
         handles = []
+
+        def width(output: Any) -> int | None:
+            return len(output) if isinstance(output, tuple) else None
+
         for layer in range(sites.n_layers):
 
-            def note(module: nn.Module, args: tuple, output: Any, layer: int = layer) -> None:
-                widths[layer] = len(output) if isinstance(output, tuple) else None
+            def block(module: nn.Module, args: tuple, output: Any, layer: int = layer) -> None:
+                found.blocks[layer] = width(output)
 
-            handles.append(sites.block(layer).register_forward_hook(note))
+            handles.append(sites.block(layer).register_forward_hook(block))
+        for layer in sites.attention_layers():
+
+            def projection(module: nn.Module, args: tuple, output: Any, layer: int = layer) -> None:
+                projected[layer] = output
+
+            def attention(module: nn.Module, args: tuple, output: Any, layer: int = layer) -> None:
+                first = output[0] if isinstance(output, tuple) else output
+                if first.shape == projected[layer].shape and torch.equal(first, projected[layer]):
+                    found.attention[layer] = width(output)
+
+            handles.append(_projection(sites, layer).register_forward_hook(projection))
+            handles.append(sites.attention(layer).register_forward_hook(attention))
         token = PROBING.set(True)
         try:
             with torch.no_grad():
@@ -39,8 +70,13 @@ def output_widths(model: Any) -> list[int | None]:
             PROBING.reset(token)
             for handle in handles:
                 handle.remove()
-        _WIDTHS[hf] = widths
-    return _WIDTHS[hf]
+        _RETURNS[hf] = found
+    return _RETURNS[hf]
+
+
+def _projection(sites: SiteMap, layer: int) -> nn.Module:
+    """The output projection: what reads z."""
+    return sites.binding(f"blocks.{layer}.attn.hook_z").module
 
 
 def _device(hf: Any) -> torch.device:
@@ -62,13 +98,14 @@ def replaced(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
 
 
 @contextmanager
-def passed_over(model: Any, first: int) -> Iterator[None]:
-    """Blocks before `first` hand on what they are given. What enters block `first` must then be set by an edit of
-    ``blocks.<first>.hook_resid_pre``: what reaches it are bare embeddings."""
+def passed_over(model: Any, first: int, last: int | None = None) -> Iterator[None]:
+    """Blocks before `first`, and those behind `last`, hand on what they are given. What enters block `first` must then
+    be set by an edit of ``blocks.<first>.hook_resid_pre``: what reaches it are bare embeddings."""
     _, sites = unwrap(model)
-    widths = output_widths(model)
-    if not 0 <= first < sites.n_layers:
-        raise TraceError(f"block {first}: the model has blocks 0..{sites.n_layers - 1}")
+    end = sites.n_layers - 1 if last is None else last
+    if not 0 <= first <= end < sites.n_layers:
+        raise TraceError(f"blocks {first}..{end}: the model has blocks 0..{sites.n_layers - 1}")
+    widths = returns(model).blocks
 
     def through(layer: int) -> Callable[..., Any]:
         width = widths[layer]
@@ -80,8 +117,39 @@ def passed_over(model: Any, first: int) -> Iterator[None]:
         return forward
 
     with ExitStack() as stack:
-        for layer in range(first):
+        for layer in (*range(first), *range(end + 1, sites.n_layers)):
             stack.enter_context(replaced(sites.block(layer), through(layer)))
+        yield
+
+
+def attended(model: Any, z: Mapping[int, Tensor]) -> dict[int, Tensor]:
+    """What attention returns where its heads put out `z` (layer -> [row, position, head, d_head]), by layer.
+
+    Layers whose attention does more than project z (BLOOM adds the residual inside) are left out.
+    """
+    _, sites = unwrap(model)
+    plain = returns(model).attention
+    with torch.no_grad():
+        return {layer: _projection(sites, layer)(value.flatten(-2)) for layer, value in z.items() if layer in plain}
+
+
+@contextmanager
+def attention_given(model: Any, results: Mapping[int, Tensor]) -> Iterator[None]:
+    """Inside, attention of these layers returns `results` [row, position, d_model] (see `attended`), not computed."""
+    _, sites = unwrap(model)
+    widths = returns(model).attention
+
+    def known(layer: int) -> Callable[..., Any]:
+        value, width = results[layer], widths[layer]
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            return value if width is None else (value, *[None] * (width - 1))
+
+        return forward
+
+    with ExitStack() as stack:
+        for layer in results:
+            stack.enter_context(replaced(sites.attention(layer), known(layer)))
         yield
 
 

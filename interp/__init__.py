@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from interp.models.model import Model
     from interp.models.packaged import get
     from interp.papers.run import reproduce
+    from interp.repairs.calls import repair
     from interp.runs.result import ScanResult, open_run
     from interp.runs.scan import scan
     from interp.tracing.calls import received
@@ -29,6 +30,7 @@ _WHERE = {
     "get": "interp.models.packaged",
     "scan": "interp.runs.scan",
     "ablate": "interp.ablation.calls",
+    "repair": "interp.repairs.calls",
     "open_run": "interp.runs.result",
     "compare": "interp.comparison.compare",
     "reproduce": "interp.papers.run",
@@ -49,6 +51,7 @@ __all__ = [
     "load",
     "scan",
     "ablate",
+    "repair",
     "open_run",
     "compare",
     "reproduce",

@@ -20,6 +20,7 @@ from interp.cli.ablate import ablate
 from interp.cli.compare import compare
 from interp.cli.get import get
 from interp.cli.ls import ls
+from interp.cli.repair import repair
 from interp.cli.reproduce import reproduce
 from interp.cli.scan import scan
 from interp.cli.show import report, show
@@ -50,6 +51,7 @@ app = typer.Typer(
 )
 app.command("scan")(scan)
 app.command("ablate")(ablate)
+app.command("repair")(repair)
 app.command("reproduce")(reproduce)
 app.command("ls")(ls)
 app.command("show")(show)

@@ -2,8 +2,8 @@
 
 1. The movers' outputs at the last position are replaced by their mean over the prompts (or by zero, or by the corrupted
    twin's), and all that follows is computed anew.
-2. What each head gains is its direct logit attribution then less that before, both under the final normalisation of the
-   untouched run, so that a smaller residual stream is not taken for a larger head.
+2. What each head gains is its direct logit attribution then less that before, both at the scale of the untouched run's
+   final norm: a smaller residual stream is no larger head.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from interp.circuits.config import CircuitConfig, Head
-from interp.circuits.dla import direct_logit_attribution
+from interp.circuits.dla import NORMED, direct_logit_attribution, through_norm
 from interp.circuits.pairs import Batch, batches, pair_of
 from interp.circuits.states import sides_of, states_of
 from interp.errors import UsageError
@@ -40,7 +40,9 @@ def gained(model: Any, prompts: Sequence[Prompt], movers: Collection[Head], conf
         what it loses.
 
     Raises:
-        UsageError: no movers, or a head that the model does not have.
+        UsageError: no movers, a head that the model does not have, or a model whose heads' shares in the logits cannot
+            be told.
+        SiteError: a norm is no rescaling.
     """
     by_layer = _by_layer(model, movers)
     groups = list(batches([pair_of(prompt) for prompt in prompts], max(1, config.tokens // _longest(prompts))))
@@ -55,10 +57,26 @@ def gained(model: Any, prompts: Sequence[Prompt], movers: Collection[Head], conf
             edits.append(PutLast(layer, tuple(heads), means.get(layer, stand_in.get(config.knockout, own))))
         with trace(model, edit=edits):
             without = states_of(model, batch.clean, sides.metric, resid=True)
-        without = replace(without, final=sides.clean.final)
-        before = direct_logit_attribution(model, sides).heads
-        found[..., index] = direct_logit_attribution(model, replace(sides, clean=without)).heads - before
+        after = direct_logit_attribution(model, replace(sides, clean=without)).heads
+        ratio = scale_ratio(model, sides.clean.final[:, -1], without.final[:, -1]).cpu().numpy()
+        found[..., index] = after * ratio - direct_logit_attribution(model, sides).heads
     return found
+
+
+@torch.no_grad()
+def scale_ratio(model: Any, one: Tensor, other: Tensor) -> Tensor:
+    """By how much more the final norm multiplies in residual streams `one` [pair, d_model] than in `other`, [pair].
+
+    Raises:
+        SiteError: the norm is no rescaling.
+    """
+    if NORMED not in model.sites.names():
+        return torch.ones(len(one))
+    norm = model.sites.binding(NORMED).module
+    signs = torch.ones_like(one, dtype=torch.float32)
+    signs[:, 1::2] = -1
+    first, second = (through_norm(norm, stream, norm(stream[:, None])[:, 0], signs)[0] for stream in (one, other))
+    return (first * second).sum(-1) / second.square().sum(-1)
 
 
 @dataclass(frozen=True)

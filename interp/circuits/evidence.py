@@ -17,10 +17,12 @@ from torch import Tensor
 
 from interp.circuits.config import Head
 from interp.circuits.copy_sign import copy_signs
+from interp.circuits.dla import direct_logit_attribution
 from interp.circuits.metric import Metric, metric_of
 from interp.circuits.pairs import Batch, batch_of, pair_of
 from interp.circuits.roles import ROLES, roles_of, stand_ins
 from interp.circuits.states import Sides, States, states_of
+from interp.errors import SiteError, UsageError
 from interp.finders.base import Unit
 from interp.tracing.statistics import Rows
 from interp.tracing.tracer import trace
@@ -41,7 +43,7 @@ def evidence(model: Any, prompt: Prompt) -> Unit:
         ``elsewhere`` [layer, head]: from the last token to tokens that no name covers, of those from the first on at
         which the twins differ.
         ``copying`` [layer, head] and ``top_key`` (int64): see `interp.circuits.copy_sign`.
-        ``dla`` [layer, head]: direct logit attribution, in logits.
+        ``dla`` [layer, head]: direct logit attribution, in logits; NaN where the logits are no sum of what heads add.
 
         Facts: ``names``: the roles, then named positions that no role covers. ``difference``, ``corrupt_difference``:
         logit(answer) - mean logit(wrong), clean and corrupted. ``p_answer``. ``rank`` of the answer in the whole
@@ -170,7 +172,8 @@ def _answered(prompt: Prompt, sides: Sides, logits: Tensor) -> dict[str, Any]:
 
 
 def _dla(model: Any, sides: Sides) -> np.ndarray:
-    """float32 [layer, head]."""
-    from interp.circuits.dla import direct_logit_attribution
-
-    return direct_logit_attribution(model, sides).heads[..., 0]
+    """float32 [layer, head]; NaN in a model whose logits are no sum of what its heads add."""
+    try:
+        return direct_logit_attribution(model, sides).heads[..., 0]
+    except (UsageError, SiteError):
+        return np.full((model.n_layers, model.n_heads), np.nan, dtype=np.float32)

@@ -14,7 +14,7 @@ class Slow:
     """Both runs of a batch in full, then one patched run a head or MLP."""
 
     def __init__(self, bridge: Any, clean: Tensor, corrupt: Tensor, answer: Tensor, wrong: Tensor):
-        self.bridge, self.ids, self.answer, self.wrong = bridge, clean, answer, wrong
+        self.bridge, self.ids, self.corrupted, self.answer, self.wrong = bridge, clean, corrupt, answer, wrong
         self.n_layers = bridge.cfg.n_layers
         self.clean, self.before = self.cached(clean)
         self.corrupt, self.after = self.cached(corrupt)
@@ -54,6 +54,11 @@ class Slow:
 
         return change
 
+    def one(self, pair: int) -> Slow:
+        """The same of one pair alone."""
+        only = slice(pair, pair + 1)
+        return Slow(self.bridge, self.ids[only], self.corrupted[only], self.answer[only], self.wrong[only])
+
     def total(self, layer: int, head: int | None, positions: Any = slice(None)) -> Tensor:
         """Change [pair] when this head (None: the MLP) comes from the corrupted run."""
         name = f"blocks.{layer}.{MLP_OUT if head is None else Z}"
@@ -82,8 +87,11 @@ class Slow:
         )
         return kept[0]
 
-    def receivers_z(self, layer: int, site: str, arrived: Tensor, heads: list[int], group: int, at: int) -> Any:
-        """A change of a layer's z: each of `heads` as it is when its group reads `arrived` at token `at`."""
+    def receivers_z(
+        self, layer: int, site: str, arrived: Tensor, heads: list[int], group: int, at: int, put: dict[str, Any]
+    ) -> Any:
+        """A change of a layer's z: each of `heads` as it is when its group reads `arrived` at token `at`, with the
+        changes `put` before it."""
         name, z = f"blocks.{layer}.{Z}", {}
         for head in heads:
 
@@ -91,7 +99,7 @@ class Slow:
                 value[:, at, head // group] = arrived[:, at, head // group]
                 return value
 
-            z[head] = self.read({site: receive}, name)[:, :, head]
+            z[head] = self.read({**put, site: receive}, name)[:, :, head]
 
         def change(value: Tensor) -> Tensor:
             for head, own in z.items():
@@ -137,7 +145,7 @@ class Slow:
             heads = [h for where, h in receivers if where == one]
             group = self.bridge.cfg.n_heads // arrived.shape[2]
             if group > 1:  # each receiver's z under its group's changed key or value, then those z alone
-                put[f"blocks.{one}.{Z}"] = self.receivers_z(one, site, arrived, heads, group, at)
+                put[f"blocks.{one}.{Z}"] = self.receivers_z(one, site, arrived, heads, group, at, dict(put))
                 continue
 
             def receive(value: Tensor, arrived: Tensor = arrived, heads: list[int] = heads) -> Tensor:

@@ -12,6 +12,7 @@ no later block either; and of the unembedding the answers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +51,9 @@ class Effects:
         return self.heads.mean(-1) / whole, self.mlps.mean(-1) / whole
 
 
-def total_effects(model: Any, sides: Sides, *, positions: Positions = None, rows: int = ROWS) -> Effects:
+def total_effects(
+    model: Any, sides: Sides, *, positions: Positions = None, layers: Sequence[int] | None = None, rows: int = ROWS
+) -> Effects:
     """Activation patching of each head's `hook_z` and each MLP's output, corrupted into clean.
 
     Args:
@@ -61,11 +64,14 @@ def total_effects(model: Any, sides: Sides, *, positions: Positions = None, rows
         UsageError: a position the prompts do not have.
     """
     asked = positions_of(sides.batch, positions)
+    beyond = [layer for layer in layers or () if not 0 <= layer < model.n_layers]
+    if beyond:
+        raise UsageError(f"layers {beyond}; the model has layers 0..{model.n_layers - 1}")
     found = Found(model, len(sides.batch))
     for start, members in groups(starts(sides.batch, asked)):
         context = Context(model, sides.batch, members, start)
         ids, cut = sides.batch.clean[:, context.cut], context.cut
-        for layer in range(model.n_layers):
+        for layer in range(model.n_layers) if layers is None else sorted(set(layers)):
             for heads, pairs in chunks(sides, layer, max(1, rows // ids.shape[1]), members):
                 where = torch.arange(ids.shape[1]) if asked is None else asked[pairs] - context.start
                 edits = [

@@ -11,29 +11,15 @@ import torch
 import interp
 from interp.circuits.attribution import attributions
 from interp.circuits.effects import Effects, direct_effects, total_effects
-from interp.circuits.pairs import Pair, batch_of
 from interp.circuits.paths import Receivers, path_effects
-from interp.circuits.states import Sides, sides_of
-from probes.base import Prompt
+from interp.circuits.states import Sides
+from tests.circuit_pairs import random_sides
 from tests.contracts.conftest import fingerprint
 from tests.plain_circuits import Slow
 from tests.tiny import tiny
 
 FAMILIES = ("llama", "qwen3", "gpt2", "gemma2", "gemma3", "gpt_neox")
 TOLERANCE = {"atol": 1e-4, "rtol": 1e-4}
-
-
-def _sides(model: Any, length: int = 12, pairs: int = 3, first: int = 4, vocab: int = 100) -> Sides:
-    generator = torch.Generator().manual_seed(5)
-    made = []
-    for index in range(pairs):
-        clean = torch.randint(3, vocab, (length,), generator=generator)
-        corrupt = clean.clone()
-        corrupt[first + index] = (clean[first + index] + 7) % vocab
-        prompt = Prompt(f"p{index}", "", tuple(clean.tolist()), tuple("x" * length))
-        wrong = (20 + index,) if index else (30, 31)
-        made.append(Pair(prompt, tuple(corrupt.tolist()), 10 + index, wrong))
-    return sides_of(model, batch_of(made))
 
 
 def _slow(model: Any, sides: Sides) -> Slow:
@@ -44,15 +30,19 @@ def _slow(model: Any, sides: Sides) -> Slow:
 @pytest.fixture(scope="module", params=FAMILIES)
 def case(request: pytest.FixtureRequest) -> tuple[Any, Sides, Slow]:
     model = interp.load(tiny(request.param))
-    sides = _sides(model)
+    sides = random_sides(model)
     return model, sides, _slow(model, sides)
 
 
-def _same(found: Effects, slow: Any, n_layers: int, n_heads: int) -> None:
-    for layer in range(n_layers):
-        for head in range(n_heads):
-            np.testing.assert_allclose(found.heads[layer, head], slow(layer, head), **TOLERANCE)
-        np.testing.assert_allclose(found.mlps[layer], slow(layer, None), **TOLERANCE)
+def _same(found: Effects, slow: Any, senders: Any) -> None:
+    for layer, head in senders:
+        value = found.mlps[layer] if head is None else found.heads[layer, head]
+        np.testing.assert_allclose(value, slow(layer, head), **TOLERANCE, err_msg=f"{layer}.{head}")
+
+
+ALL = [(layer, head) for layer in range(3) for head in (0, 1, 2, 3, None)]
+SOME = [(0, 0), (0, 3), (0, None), (1, 1), (1, None), (2, 2), (2, None)]
+EARLY = [(0, 1), (1, 2), (1, None)]
 
 
 def test_both_sides_are_those_of_transformer_lens(case: tuple[Any, Sides, Slow]) -> None:
@@ -68,13 +58,27 @@ def test_total(case: tuple[Any, Sides, Slow]) -> None:
     found = total_effects(model, sides)
     assert fingerprint(model.hf) == before
     assert np.abs(found.heads).max() > 1e-3
-    _same(found, slow.total, model.n_layers, model.n_heads)
+    _same(found, slow.total, ALL)
 
 
 def test_total_at_chosen_positions_and_in_small_batches(case: tuple[Any, Sides, Slow]) -> None:
     model, sides, slow = case
     found = total_effects(model, sides, positions=[2, 6], rows=40)
-    _same(found, lambda layer, head: slow.total(layer, head, [2, 6]), model.n_layers, model.n_heads)
+    _same(found, lambda layer, head: slow.total(layer, head, [2, 6]), SOME)
+
+
+def test_total_at_positions_of_each_pairs_own(case: tuple[Any, Sides, Slow]) -> None:
+    """Pair 0 is patched before its prompts part, too; pair 2 only there, where nothing can change."""
+    model, sides, slow = case
+    positions = torch.tensor([[2, 6], [5, 11], [1, 3]])
+    found = total_effects(model, sides, positions=positions)
+    each = [slow.one(pair) for pair in range(3)]
+
+    def expected(layer: int, head: int | None) -> Any:
+        return torch.cat([one.total(layer, head, positions[pair].tolist()) for pair, one in enumerate(each)])
+
+    _same(found, expected, [(0, 1), (1, 2), (2, None)])
+    assert np.abs(found.heads[:, :, 2]).max() < 1e-5 and np.abs(found.heads[:, :, :2]).max() > 1e-3
 
 
 @pytest.mark.parametrize("freeze_mlps", [False, True])
@@ -82,7 +86,7 @@ def test_direct(case: tuple[Any, Sides, Slow], freeze_mlps: bool) -> None:
     model, sides, slow = case
     found = direct_effects(model, sides, freeze_mlps=freeze_mlps)
     assert np.abs(found.heads).max() > 1e-4
-    _same(found, lambda layer, head: slow.direct(layer, head, freeze_mlps), model.n_layers, model.n_heads)
+    _same(found, lambda layer, head: slow.direct(layer, head, freeze_mlps), SOME)
     small = direct_effects(model, sides, freeze_mlps=freeze_mlps, rows=4)
     np.testing.assert_allclose(small.heads, found.heads, atol=1e-5)
 
@@ -93,34 +97,66 @@ def test_paths_to_queries(case: tuple[Any, Sides, Slow], freeze_mlps: bool) -> N
     heads, last = ((1, 0), (1, 2), (2, 3)), sides.batch.clean.shape[1] - 1
     found = path_effects(model, sides, Receivers(heads, "q", last), freeze_mlps=freeze_mlps, rows=64)
     assert np.isnan(found.heads[2]).all() and np.nanmax(np.abs(found.heads)) > 1e-5
-    for layer in (0, 1):
-        for head in (0, 3):
-            expected = slow.through(layer, head, heads, "q", last, freeze_mlps)
-            np.testing.assert_allclose(found.heads[layer, head], expected, **TOLERANCE)
-        np.testing.assert_allclose(
-            found.mlps[layer], slow.through(layer, None, heads, "q", last, freeze_mlps), **TOLERANCE
-        )
+    _same(found, lambda layer, head: slow.through(layer, head, heads, "q", last, freeze_mlps), EARLY)
 
 
 @pytest.mark.parametrize("side", ["k", "v"])
 def test_paths_to_keys_and_values(case: tuple[Any, Sides, Slow], side: Any) -> None:
+    """Of two layers, of whole groups and of parts of one, where query heads share keys and values."""
     model, sides, slow = case
-    at, heads = 6, ((2, 1), (2, 3))
+    at, heads = 6, ((1, 0), (1, 1), (1, 3), (2, 1), (2, 3))
     found = path_effects(model, sides, Receivers(heads, side, at))
-    for layer, head in ((0, 1), (1, 2), (1, None)):
-        value = found.mlps[layer] if head is None else found.heads[layer, head]
-        np.testing.assert_allclose(value, slow.through(layer, head, heads, side, at, False), **TOLERANCE)
+    assert np.nanmax(np.abs(found.heads)) > 1e-4
+    _same(found, lambda layer, head: slow.through(layer, head, heads, side, at, False), EARLY)
 
 
-def test_receivers_that_cannot_be_told_apart_are_refused() -> None:
+def test_paths_at_a_position_of_each_pairs_own(case: tuple[Any, Sides, Slow]) -> None:
+    model, sides, slow = case
+    at, heads = (4, 8, 6), ((1, 1), (2, 0), (2, 2))
+    found = path_effects(model, sides, Receivers(heads, "k", at))
+    assert np.nanmax(np.abs(found.heads)) > 1e-4
+    each = [slow.one(pair) for pair in range(3)]
+
+    def expected(layer: int, head: int | None) -> Any:
+        return torch.cat([one.through(layer, head, heads, "k", at[pair], False) for pair, one in enumerate(each)])
+
+    _same(found, expected, [(0, 1), (1, None)])
+
+
+def test_positions_that_prompts_do_not_have_are_refused() -> None:
     model = interp.load(tiny("llama"))
-    sides = _sides(model)
-    with pytest.raises(interp.errors.UsageError, match="one layer at a time"):
-        path_effects(model, sides, Receivers(((1, 0), (2, 0)), "k", 6))
-    with pytest.raises(interp.errors.UsageError, match=r"heads 0\.\.3"):
-        path_effects(model, sides, Receivers(((1, 7),), "q", 6))
-    with pytest.raises(interp.errors.UsageError, match="position 12"):
-        path_effects(model, sides, Receivers(((1, 0),), "q", 12))
+    sides = random_sides(model)
+    for receivers, message in (
+        (Receivers(((1, 7),), "q", 6), r"heads 0\.\.3"),
+        (Receivers(((1, 0),), "q", 12), "position 12"),
+        (Receivers(((1, 0),), "q", (3, 4)), "2 positions for 3 pairs"),
+        (Receivers((), "q", 3), "no receivers"),
+    ):
+        with pytest.raises(interp.errors.UsageError, match=message):
+            path_effects(model, sides, receivers)
+    with pytest.raises(interp.errors.UsageError, match=r"layers \[3\]; the model has layers 0\.\.2"):
+        total_effects(model, sides, layers=[0, 3])
+    for positions, message in (
+        ([12], r"\[12\] in prompts of 12 tokens"),
+        ([], "in prompts of 12"),
+        (torch.tensor([[1], [2]]), r"int64 \[3, positions\]"),
+        (torch.tensor([[1], [2], [-1]]), "in prompts of 12"),
+    ):
+        for measured in (total_effects, attributions):
+            with pytest.raises(interp.errors.UsageError, match=message):
+                measured(model, sides, positions=positions)
+
+
+def test_attributions_at_positions_of_each_pairs_own_add_up() -> None:
+    model = interp.load(tiny("qwen3"))
+    sides = random_sides(model)
+    first, second = torch.tensor([[4, 5], [6, 7], [8, 9]]), torch.tensor([[4], [6], [8]])
+    rest = torch.tensor([[at for at in range(12) if at not in own] for own in first.tolist()])
+    whole, one, other = (attributions(model, sides, positions=at) for at in (None, first, rest))
+    np.testing.assert_allclose(one.heads + other.heads, whole.heads, atol=1e-5)
+    np.testing.assert_allclose(one.mlps + other.mlps, whole.mlps, atol=1e-5)
+    same = [attributions(model, sides, positions=at) for at in (second[:1].expand(3, -1), [4])]
+    np.testing.assert_array_equal(same[0].heads, same[1].heads)
 
 
 def test_attributions_are_slopes(case: tuple[Any, Sides, Slow]) -> None:

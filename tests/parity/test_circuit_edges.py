@@ -11,7 +11,7 @@ import torch
 import interp
 from interp.circuits.attribution import attributions
 from interp.circuits.edge_parts import EdgeParts
-from interp.circuits.edge_runs import kept_edges
+from interp.circuits.edge_runs import Stream, kept_edges
 from interp.circuits.edge_scores import edge_attributions
 from interp.circuits.pairs import Pair, batch_of
 from interp.circuits.states import Sides, sides_of
@@ -22,7 +22,7 @@ from tests.plain_edges import Name, SlowEdges
 from tests.tiny import tiny
 
 FAMILIES = ("llama", "qwen3", "gpt2", "gemma2", "gemma3", "gpt_neox")
-MORE = ("qwen2", "phi", "falcon", "opt", "bloom", "granite", "olmo2", "glm4")
+MORE = ("phi", "falcon", "opt", "bloom", "granite", "olmo2")  # a norm for both, flat inputs, eager, a factor, no norm
 TOLERANCE = {"atol": 1e-4, "rtol": 1e-4}
 
 
@@ -75,7 +75,7 @@ def test_all_edges_are_the_clean_run_and_none_the_corrupted(arch: str) -> None:
     assert sides.gap.abs().min() > 1e-3
 
 
-@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
+@pytest.mark.parametrize("share", [0.3, 0.8])
 def test_kept_edges_are_those_of_transformer_lens(case: Case, share: float) -> None:
     parts, sides, slow = case
     mask = parts.graph.edges & (np.random.default_rng(1).random(parts.graph.edges.shape) < share)
@@ -87,7 +87,7 @@ def test_kept_edges_are_those_of_transformer_lens(case: Case, share: float) -> N
 def test_scores_are_slopes_of_transformer_lens(case: Case) -> None:
     parts, sides, slow = case
     scores = edge_attributions(parts.model, sides, parts=parts)
-    some = _some(parts, 12)
+    some = _some(parts, 8)
     found = np.array([scores.change[tuple(at)] for at in some])
     slopes = np.array([float(slow.slope(*_names(parts, at), step=1e-2).mean()) for at in some])
     np.testing.assert_allclose(found, slopes, atol=1e-2 * np.abs(slopes).max(), rtol=1e-2)
@@ -102,14 +102,13 @@ def test_scores_are_slopes_of_the_runs_with_edges_kept(case: Case) -> None:
         mask[tuple(at)] = share
         return float(kept_edges(parts.model, sides, mask, parts=parts).double().mean())
 
-    some = _some(parts, 8)
+    some = _some(parts, 6)
     found = np.array([scores.change[tuple(at)] for at in some])
     slopes = np.array([(run(at, 0.99) - run(at, 1.01)) / 0.02 for at in some])
     np.testing.assert_allclose(found, slopes, atol=1e-2 * np.abs(slopes).max(), rtol=1e-2)
 
 
-@pytest.mark.parametrize("arch", ("llama", "gpt2", "gpt_neox", "qwen3", "phi", "falcon"))
-@pytest.mark.parametrize("points", [1, 3])
+@pytest.mark.parametrize(("arch", "points"), [("llama", 3), ("gpt2", 1), ("gpt_neox", 2), ("phi", 1), ("qwen3", 1)])
 def test_a_writers_edges_add_up_to_its_attribution(arch: str, points: int) -> None:
     # what a writer does to the logits goes along its edges, each once: the gradients at what reads it add up
     model = interp.load(tiny(arch))
@@ -122,21 +121,19 @@ def test_a_writers_edges_add_up_to_its_attribution(arch: str, points: int) -> No
         np.testing.assert_allclose(by_writer[mlp], whole.mlps[layer].mean(), atol=2e-5)
 
 
-@pytest.mark.parametrize("arch", ("llama", "gemma2", "gpt_neox"))
+@pytest.mark.parametrize("arch", ("gpt2", "gemma2"))
 def test_integrated_gradients_of_the_inputs_edges_add_up_to_the_change(arch: str) -> None:
     model = interp.load(tiny(arch))
     sides, parts = _sides(model), EdgeParts(model)
-    errors = []
-    for points in (1, 100):
-        scores = edge_attributions(model, sides, points, parts=parts)
-        errors.append(abs(float(np.nansum(scores.change[0])) - scores.gap))
-    assert errors[1] < 0.1 * errors[0] and errors[1] < 0.02
+    one, coarse, fine = (np.nansum(edge_attributions(model, sides, n, parts=parts).change[0]) for n in (1, 8, 16))
+    gap = float(sides.gap.mean())
+    # a sum over m points is off by about c/m, so twice the finer less the coarser is off by about 1/m^2
+    assert abs(2 * fine - coarse - gap) < 0.02 < abs(one - gap)
+    assert abs(fine - gap) < 0.6 * abs(coarse - gap)
 
 
-@pytest.mark.parametrize("arch", ("llama", "gpt2", "gemma3", "granite"))
+@pytest.mark.parametrize("arch", ("gpt2", "gemma3", "granite"))
 def test_writers_add_up_to_the_residual_stream(arch: str) -> None:
-    from interp.circuits.edge_runs import Stream
-
     model = interp.load(tiny(arch))
     parts, ids = EdgeParts(model), torch.arange(5, 14)[None]
     stream = Stream(parts)

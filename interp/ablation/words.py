@@ -72,7 +72,7 @@ def found(findings: Findings, config: AblationConfig, facts: ModelFacts) -> str:
     told = told[0].upper() + told[1:]
     kind = "head" if config.by == "head" else "layer"
     if config.heads:
-        whose = f", the {config.origin}," if config.origin else ""
+        whose = f": the {config.origin}" if config.origin else ""
         return f"{told} in {listed(summary['selected'])} of {facts.name}{whose}."
     if summary["trained_on"] < MIN_TRAIN and len(findings.table):
         return (

@@ -14,6 +14,7 @@ from interp.ablation.ways import WAYS
 from interp.cli import run
 from interp.errors import UsageError
 from tests.mass_finder import save_tiny
+from tests.pair_words import SIZE, tokenizer
 from tests.tiny import tiny, tiny_tokenizer
 
 
@@ -53,8 +54,42 @@ def test_help_names_the_edits(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["ablate", "--help"]) == 0
     told = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert "Usage: interp ablate" in told
-    for option in ("--how", "--heads", "--select", "--candidates", "--beta", "--probe", "--text-file"):
+    for option in (
+        "--how",
+        "--heads",
+        "--from",
+        "--position",
+        "resample",
+        "knockout:FROM->TO",
+        "--select",
+        "--candidates",
+        "--beta",
+        "--probe",
+        "--text-file",
+    ):
         assert option in told
+
+
+def test_resample_knockout_position_and_from_on_the_command_line(
+    elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also that the heads one run tested are those of the next."""
+    model = elsewhere / "pairs-llama"
+    tiny("llama", vocab_size=SIZE).save_pretrained(model)
+    tokenizer().save_pretrained(model)
+    common = ["--model", str(model), "--probe", "ioi", "--limit", "2", "--quiet", "--json"]
+    assert run(["ablate", *common, "--how", "resample", "--position", "S2", "--heads", "1.0,2.1", "--out", "a"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in rows] == ["1.0", "2.1"]
+    assert rows[0]["held_out"] != 0 == rows[1]["held_out"]  # no layer after the last one reads what it puts out at S2
+    assert run(["ablate", *common, "--how", "knockout:end->answer,S2", "--from", "a", "--out", "b"]) == 0
+    assert [row["name"] for row in json.loads(capsys.readouterr().out)] == ["1.0", "2.1"]
+    record = json.loads((elsewhere / "b/run.json").read_text())
+    assert "Cutting attention from end to answer and S2 in 1.0, 2.1" in record["findings"]["verdict"]
+    assert " of pairs-llama: the ablated heads of run a (pairs-llama)." in record["findings"]["verdict"]
+    told = record["provenance"]["effect"]["set"]
+    assert (told["how"], told["heads"], told["origin_shape"]) == ("knockout:end->answer,S2", ["1.0", "2.1"], [3, 4])
+    assert told["origin"] == "ablated heads of run a (pairs-llama)"
 
 
 BAD = [
@@ -68,7 +103,14 @@ BAD = [
     (["--beta", "1.5"], 2, "beta=1.5: expected a number from 0 to 1"),
     (["--beta", "0.5", "--set", "beta=0.4"], 2, "--set beta: given twice"),
     (["--candidates", "-1"], 2, "candidates=-1"),
-    (["--how", "explode"], 2, "explode"),
+    (["--how", "explode"], 2, "how='explode': expected one of act, remove-sinks"),
+    (["--how", "knockout:end"], 2, "or knockout:FROM->TO with names of positions or roles"),
+    (["--how", "resample"], 2, "how=resample: name the heads"),
+    (["--how", "resample", "--heads", "0.1"], 2, "has no corrupted twin"),
+    (["--how", "zero", "--position", "S2"], 2, "has no position 'S2'; it has end"),
+    (["--how", "cut", "--position", "end"], 2, "position=end: how=cut takes none"),
+    (["--from", "nowhere"], 2, "no run in"),
+    (["--from", "nowhere", "--heads", "0.1"], 2, "--from given with --heads or --select"),
     (["--set", "threshold=3"], 2, "threshold=3"),
     (["--set", "train=1"], 2, "train=1"),
     (["--set", "keys=", "--how", "cut"], 2, "expected key positions"),

@@ -113,6 +113,7 @@ class Repair:
             "pointers": found["pointers"],
             "movers": found["movers"],
             "spare": found["spare"],
+            "train_untouched": found["untouched"],
             "agree": found["agree"],
             "undefined": found["undefined"],
             "edits": found["edits"],

@@ -13,7 +13,10 @@ from interp.circuits import pictures
 from interp.circuits.config import COLUMNS, NONE, Head
 from interp.circuits.sheets import sheets
 from interp.findings import Findings
-from tests import sample_runs
+from interp.runs.archive import save_findings
+from interp.runs.result import prompt_record
+from interp.runs.store import SCHEMA, RunFolder
+from tests import sample_findings
 
 SHAPE = (12, 9)
 STAGES = (
@@ -137,5 +140,16 @@ def findings(task: str = "ioi", shift: Sequence[Head] = (), shape: tuple[int, in
 def save(folder: Path, model: str = "tiny", task: str = "ioi", **how: Any) -> Path:
     """A finished run of the circuit finder in `folder`."""
     made = findings(task, **how)
-    changes = {name: getattr(made, name) for name in made.__dataclass_fields__}
-    return sample_runs.save(folder, model, made.summary["shape"][0], made.summary["shape"][1], **changes)
+    prompts = sample_findings.sample(heads=1, count=2, length=64)[2]
+    layers, heads = made.summary["shape"]
+    store = RunFolder(folder)
+    store.prepare()
+    record = {
+        "schema": SCHEMA,
+        "status": "finished",
+        "provenance": {"model": {"name": model, "layers": layers, "heads": heads}, "effect": {"set": {"share": 0.02}}},
+        "prompts": [prompt_record(prompt) for prompt in prompts],
+        "findings": save_findings(store, made),
+    }
+    store.write_json(record)
+    return folder

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from interp.comparison import own, shared
+from interp.comparison import circuit_drawn, circuit_tables, circuits, own, shared
 from interp.comparison.facts import Compared, facts, lengths
 from interp.findings import Findings, Verification
 
@@ -25,16 +25,19 @@ def side_by_side(runs: Sequence[Compared]) -> tuple[Findings, dict[str, Any]]:
     columns = tuple(column for column, _ in given)
     table = pd.DataFrame({c.name: pd.Series(values, dtype=object) for c, values in given})
     charts, not_drawn = shared.charts(runs)
+    made = circuits.pairs(runs) if circuits.is_circuits(runs) else []
     findings = Findings(
         FINDER,
         table.astype({column.name: column.dtype for column in columns}),
         columns,
-        verdict(runs),
+        " ".join(filter(None, (circuits.verdict(made), verdict(runs)))),
         summary={run.name: {"folder": str(run.folder), "verdict": run.result.verdict} for run in runs},
-        caveats=[*caveats(runs), *not_drawn],
+        caveats=[*circuits.caveats(made), *caveats(runs), *not_drawn],
         verification=Verification("nothing to verify", "", HOW),
-        charts=[*own.charts(runs), *charts],
-        sheets=[*own.sheets(runs), *shared.sheets(runs)],
+        heatmaps=circuit_drawn.heatmaps(runs, made) if made else [],
+        charts=[*circuit_drawn.charts(made), *own.charts(runs), *charts],
+        sheets=[*(circuit_tables.sheets(made) if made else []), *own.sheets(runs), *shared.sheets(runs)],
+        graphs=circuit_drawn.graphs(made),
         table_title="The runs",
     )
     names = ", ".join(run.name for run in runs)
@@ -53,19 +56,21 @@ def verdict(runs: Sequence[Compared]) -> str:
 def caveats(runs: Sequence[Compared]) -> list[str]:
     """What makes these runs hard to compare; their own caveats are a table of the page."""
     said = []
-    if len({lengths(run) for run in runs}) > 1:
+    by_text = not circuits.is_circuits(runs)  # circuits are compared head by head, whatever the texts
+    if by_text and len({lengths(run) for run in runs}) > 1:
         told = "; ".join(f"{run.name}: {lengths(run)}" for run in runs)
         said.append(
             f"The prompts differ in length T ({told} tokens), so attention received does not compare one to one."
         )
-    if len({tuple(prompt.text for prompt in run.result.prompts) for run in runs}) > 1:
+    if by_text and len({tuple(prompt.text for prompt in run.result.prompts) for run in runs}) > 1:
         said.append("The runs do not share the same texts.")
     settings = {run.name: _settings(run) for run in runs}
     differ = sorted({key for one in settings.values() for key in one if _several(settings, key)})
     if differ:
         told = "; ".join(f"{key} = {', '.join(str(one.get(key)) for one in settings.values())}" for key in differ[:8])
         said.append(f"The runs differ in settings, in this order: {told}.")
-    said.append("Models cut a text into tokens differently: the same position need not be the same word.")
+    if by_text:
+        said.append("Models cut a text into tokens differently: the same position need not be the same word.")
     return said
 
 

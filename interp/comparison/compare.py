@@ -122,14 +122,24 @@ def _listed(folders: Sequence[Path]) -> str:
 
 
 def _named(folders: Sequence[Path], opened: Sequence[Any]) -> list[Compared]:
-    """Each run under its model's name, with the folder's added where two runs share a model, and a number where that
-    does not tell them apart."""
-    from interp.comparison.facts import Compared, model_of
+    """Each run under its model's name (a circuit's: its task, with the model where these differ), with the folder's
+    added where two share it, and a number where that does not tell them apart."""
+    from interp.comparison.circuits import FINDER
+    from interp.comparison.facts import Compared, inside, model_of
 
-    models = [printable(str(model_of(result).get("name") or "unnamed model"), LONGEST_NAME) for result in opened]
-    shared = Counter(models)
+    models = [str(model_of(result).get("name") or "unnamed model") for result in opened]
+    called = list(models)
+    if opened[0].findings.finder == FINDER:
+        tasks = [inside(result.findings.summary, "task") for result in opened]
+        several = len(set(models)) > 1
+        called = [
+            model if not task else f"{task} in {model}" if several else str(task)
+            for task, model in zip(tasks, models, strict=True)
+        ]
+    called = [printable(name, LONGEST_NAME) for name in called]
+    shared = Counter(called)
     names: list[str] = []
-    for folder, model in zip(folders, models, strict=True):
-        name = model if shared[model] == 1 else f"{model} ({printable(folder.resolve().name, LONGEST_NAME)})"
+    for folder, own in zip(folders, called, strict=True):
+        name = own if shared[own] == 1 else f"{own} ({printable(folder.resolve().name, LONGEST_NAME)})"
         names.append(name if name not in names else f"{name} {len(names) + 1}")
     return [Compared(*each) for each in zip(names, folders, opened, strict=True)]

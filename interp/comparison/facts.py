@@ -82,7 +82,12 @@ def facts(runs: Sequence[Compared]) -> list[Fact]:
     """The columns of the comparison; those that no run has are left out by `interp.comparison.build`."""
     first: list[Fact] = [
         Fact(
-            Column("run", "string", "run", "Name of the run here: its model, with its folder where models repeat."),
+            Column(
+                "run",
+                "string",
+                "run",
+                "Name of the run here: its model (a circuit's: its task), with its folder where that repeats.",
+            ),
             _name,
         ),
         Fact(Column("layers", "Int64", "layers", "Number of blocks of the model."), lambda run: run.layers),
@@ -108,6 +113,25 @@ _MEASURED = (
     Fact(
         Column("sink_k", "float64", "Sink_k, %", "Heads that give the anchor more than eps, percent (Gu et al. 2024)."),
         _summary("sink_rate", "anchor", "percent"),
+    ),
+    Fact(Column("task", "string", "task", "Task whose circuit it is."), _summary("task")),
+    Fact(
+        Column("circuit", "Int64", "heads in circuit", "Heads of its circuit."),
+        lambda run: None if (found := inside(run.result.findings.summary, "circuit")) is None else len(found),
+    ),
+    Fact(
+        Column("accuracy", "float64", "accuracy", "Share of prompts with the answer above every wrong token."),
+        _summary("behaviour", "accuracy", "mean"),
+    ),
+    Fact(
+        Column("logit_difference", "float64", "logit difference", "Answer less wrong tokens, mean over prompts."),
+        _summary("behaviour", "difference", "mean"),
+    ),
+    Fact(
+        Column(
+            "faithfulness", "float64", "faithfulness", "Share of what all heads do that the circuit does, by means."
+        ),
+        _summary("evaluation", "faithfulness", "mean", "share", "mean"),
     ),
     Fact(
         Column("levels", "Int64", "levels", "Levels of (start layer, lifetime) over the prompts, all sinks."),

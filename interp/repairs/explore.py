@@ -173,12 +173,14 @@ def explore(
     arrays: dict[str, np.ndarray] = {}
     if not training.prompts:
         return Unit(facts={**facts, "pointers": [], "movers": [], "untouched": None})
-    kept.phase("looking", 2)
+    asks = any(edit in POINTED and edit not in why for edit in config.edits)
+    donates = "donor" in config.edits and "donor" not in why
+    kept.phase("looking", 2 + asks + donates)
     seen = kept.unit("looked", lambda: looked(training))
     movers = movers or tuple(best(seen.arrays["moved"], config.pointing))
     pointers = pointers or tuple(best(seen.arrays["found"], config.pointing))
     plan = Plan(pointers, True)
-    if any(edit in POINTED and edit not in why for edit in config.edits):
+    if asks:
         asked = {"pointers": pointers}
 
         def agreement() -> Unit:
@@ -187,7 +189,7 @@ def explore(
 
         facts |= kept.unit("agreement", agreement, asked).facts
         plan = replace(plan, spare=facts["spare"])
-    if "donor" in config.edits and "donor" not in why:
+    if donates:
         read = kept.unit("donors", lambda: donors(model, config))
         if "why" in read.facts:
             why["donor"] = read.facts["why"]

@@ -154,7 +154,12 @@ class Repair:
         chosen = findings.summary["judged"]
         verification = verifications.get(chosen) or words.nothing(findings, config)
         pointed = [unit.facts["pointed"] for unit in checks if unit is not None and unit.facts["pointed"] is not None]
-        more = {"claims": claims, "texts": texts, "pointed": float(np.mean(pointed)) if pointed else None}
+        more = {
+            "claims": claims,
+            "texts": texts,
+            "texts_random": bool(examined and examined.facts.get("random")),
+            "pointed": float(np.mean(pointed)) if pointed else None,
+        }
         done = replace(findings, table=table, verification=verification, summary={**findings.summary, **more})
         done.verdict = words.verdict(done, config)
         done.charts = pictures.charts(done, config)

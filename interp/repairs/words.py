@@ -143,9 +143,8 @@ def caveats(findings: Findings, prompts: Sequence[Prompt], config: RepairConfig)
         say = "spoken for" if summary["spare"] else "spoken against"
         said.append(
             "inhibit, point and donor read where the candidates and the question's object stand from the probe, and "
-            f"which candidate is meant from the attention of {heads_told(summary['pointers'])}; that the one pointed "
-            f"at is {say} was seen on the training prompts, where it tells the answer's place in "
-            f"{percent(summary['agree'])}."
+            f"which candidate is meant from the attention of {heads_told(summary['pointers'])}. That the one pointed "
+            f"at is {say} was seen on the training prompts, where it is the answer's in {percent(summary['agree'])}."
         )
     said.append(
         "Edits act at the last token alone. On plain text, which has no candidates, only scale can be applied (there "
@@ -168,8 +167,9 @@ def held_out_caveats(findings: Findings) -> list[str]:
         said.append(f"On the held-out prompts the slot pointed at {tells} in {percent(share)}.")
     if summary["texts"]:
         change = sum(one["edited"] - one["loss"] for one in summary["texts"]) / len(summary["texts"])
+        what = "random-token text" if summary["texts_random"] else "plain text"
         said.append(
             f"Scaling the heads of scale at every token changes the next-token loss on "
-            f"{count(len(summary['texts']), 'plain text')} by {change:+.4f} nats."
+            f"{count(len(summary['texts']), what)} by {change:+.4f} nats."
         )
     return said

@@ -174,8 +174,8 @@ def table(facts: dict[str, Any]) -> str:
         f"| total, by TransformerLens's patching helper | {total:.2f} | {helper:.0f} | {helper / total:.1f} | |",
         "",
         f"{facts['pairs']} IOI pairs of {facts['lengths'][0]} to {facts['lengths'][-1]} tokens, "
-        f"{facts['heads']} heads, {facts['threads']} threads; {facts['GiB before']:.2f} GiB held before. One head at a time: timed on "
-        f"{facts['timed heads']} heads spread over all layers, scaled to all; without MLPs.",
+        f"{facts['heads']} heads, {facts['threads']} threads; {facts['GiB before']:.2f} GiB held before. "
+        f"One head at a time: timed on {facts['timed heads']} heads in all layers, scaled to all; without MLPs.",
         "Largest difference between the two ways on these heads, first batch: "
         + ", ".join(f"{name} {value:.1e}" for name, value in facts["largest difference"].items())
         + " logits.",

@@ -134,13 +134,12 @@ def backup(case: _Case, one: Found, lost: float) -> bool:
 
 
 def inhibition(case: _Case, one: Found, lost: float = 0.0) -> bool:
-    """Through movers' queries it keeps them off a wrong token, at which it looks itself."""
+    """It looks at a wrong token, and keeps the movers off it through their queries, or lowers its logit itself."""
     looks, head = case.looks, one.head
-    wrong = looks.at(head, one.looks_from, "wrong")
-    others = looks.at(head, one.looks_from, "answer")
-    if looks.roles.repeat_wrong < MOST:  # what is asked is no wrong token: looking there is gathering
-        others = max(others, *looks.content(head, one.looks_from).values())
-    return _to_queries(case, one) and wrong >= LOOKS and looks.wrong(head, one.looks_from) > others
+    content = looks.content(head, one.looks_from).values()
+    more = looks.wrong(head, one.looks_from) > max(looks.at(head, one.looks_from, "answer"), *content, 0.0)
+    lowers = one.side == "logits" and one.effect > 0 and _sign(case.dla[head], 1) and float(case.copying[head]) < 0
+    return looks.at(head, one.looks_from, "wrong") >= LOOKS and more and (_to_queries(case, one) or lowers)
 
 
 def gatherer(case: _Case, one: Found, lost: float = 0.0) -> bool:

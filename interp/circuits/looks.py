@@ -37,7 +37,7 @@ class Looks:
 
     def by_place(self, head: Head, query: str) -> dict[str, float]:
         """Name -> attention to one of its positions, on average, other than the query's own."""
-        own = {query} | ({"repeat", "end"} if self.at_end(query) else set())
+        own = {"repeat", "end"} if self.at_end(query) and self.at_repeat(query) else {query}
         return {
             name: self.at(head, query, name) / self.roles.positions.get(name, 1.0)
             for name in self.names

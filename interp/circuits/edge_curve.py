@@ -10,10 +10,13 @@ import torch
 
 from interp.circuits.curves import SHARES, area, normalised, taken
 from interp.circuits.edge_parts import EdgeParts
-from interp.circuits.edge_runs import MEMORY, kept_edges
+from interp.circuits.edge_runs import MEMORY, kept_edge_sets
 from interp.circuits.edge_scores import EdgeScores
 from interp.circuits.states import Sides
 from interp.errors import UsageError
+
+SIGNS = {False: "signed", True: "absolute"}
+"""How a ranking takes the scores, by whether their sign is dropped."""
 
 
 def edge_curve(
@@ -53,17 +56,18 @@ def edge_curve(
     )
     n_edges = parts.graph.n_edges
     kept = [taken(share, n_edges) for share in shares]
+    run = {count for count in kept if 0 < count < n_edges}  # with none and with all the result is known
+    wanted = {
+        (absolute, count): scores.best(count, absolute=absolute, seed=seed) for absolute in SIGNS for count in run
+    }
+    values = dict.fromkeys(((absolute, 0) for absolute in SIGNS), empty)
+    values.update(dict.fromkeys(((absolute, n_edges) for absolute in SIGNS), whole))
+    runs = [kept_edge_sets(parts, sides, list(wanted.values()), memory=memory) for sides in sides_list if wanted]
+    if runs:
+        values.update(zip(wanted, torch.cat(runs, 1).double().mean(1).tolist(), strict=True))
     found: dict[str, Any] = {}
-    for label, absolute in (("signed", False), ("absolute", True)):
-        values = []
-        for count in kept:
-            if count in (0, n_edges):  # these two runs are known
-                values.append(whole if count else empty)
-                continue
-            mask = scores.best(count, absolute=absolute, seed=seed)
-            runs = [kept_edges(model, sides, mask, memory=memory, parts=parts) for sides in sides_list]
-            values.append(float(torch.cat(runs).double().mean()))
-        f = normalised(np.array(values), empty, whole)
+    for absolute, label in SIGNS.items():
+        f = normalised(np.array([values[absolute, count] for count in kept]), empty, whole)
         cpr, cmd = area(shares, f)
         found[label] = {"f": f.tolist(), "cpr": cpr, "cmd": cmd}
     return {

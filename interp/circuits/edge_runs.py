@@ -11,7 +11,7 @@ Only positions from the first that differs on are run: before it both runs agree
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,18 +45,31 @@ def kept_edges(
         UsageError: a mask of another shape.
         SiteError: a family in which heads cannot be given inputs of their own.
     """
-    parts = parts or EdgeParts(model)
-    shape = (len(parts.graph.writers), len(parts.graph.receivers))
-    if tuple(mask.shape) != shape:
-        raise UsageError(f"a mask of shape {list(mask.shape)}; the model's graph has {list(shape)} [writer, receiver]")
-    share = torch.as_tensor(np.asarray(mask, dtype=np.float32) * parts.graph.edges, device=model.device)
+    return kept_edge_sets(parts or EdgeParts(model), sides, [mask], memory=memory)[0]
+
+
+def kept_edge_sets(
+    parts: EdgeParts, sides: Sides, masks: Sequence[np.ndarray | Tensor], *, memory: int = MEMORY
+) -> Tensor:
+    """`kept_edges` of several masks, [mask, pair]; the corrupted run is shared."""
+    shape, device = (len(parts.graph.writers), len(parts.graph.receivers)), parts.model.device
+    for mask in masks:
+        if tuple(mask.shape) != shape:
+            raise UsageError(
+                f"a mask of shape {list(mask.shape)}; the model's graph has {list(shape)} [writer, receiver]"
+            )
     found = []
     for group in groups(parts, sides, memory):
-        run = KeptRun(parts, share, *corrupted(parts, group))
-        with sides.metric.on(model), trace(model, edit=[run]) as t:
-            out = t.run(group.clean, cache=group.cache(), **skip_logits(model))
-        found.append(sides.metric.of(out, group.pairs))
-    return torch.cat(found)
+        outputs, base = corrupted(parts, group)
+        here = []
+        for mask in masks:
+            share = torch.as_tensor(np.asarray(mask, dtype=np.float32) * parts.graph.edges, device=device)
+            run = KeptRun(parts, share, outputs.clone(), base)
+            with sides.metric.on(parts.model), trace(parts.model, edit=[run]) as t:
+                out = t.run(group.clean, cache=group.cache(), **skip_logits(parts.model))
+            here.append(sides.metric.of(out, group.pairs))
+        found.append(torch.stack(here))
+    return torch.cat(found, 1)
 
 
 class Group:
@@ -80,7 +93,7 @@ class Group:
 
 
 def groups(parts: EdgeParts, sides: Sides, memory: int) -> Iterator[Group]:
-    """A batch's pairs in groups whose writers' outputs, and inputs of the widest layer, fit `memory` bytes."""
+    """A batch's pairs in groups whose writers' outputs in both runs, and inputs of a layer, fit `memory` bytes."""
     length, start = sides.batch.clean.shape[1], min(sides.batch.differs, sides.batch.clean.shape[1] - 1)
     context = None
     if start:
@@ -89,7 +102,7 @@ def groups(parts: EdgeParts, sides: Sides, memory: int) -> Iterator[Group]:
             context, start = None, 0
     widest = 3 * max(parts.sites.n_heads(layer) for layer in parts.attention or (0,))
     states = sides.clean.resid[0].shape[-1] * (length - start) * 4
-    most = max(1, memory // (states * (len(parts.graph.writers) + widest)))
+    most = max(1, memory // (states * (2 * len(parts.graph.writers) + widest)))
     for pairs in torch.arange(len(sides.batch)).split(most):
         yield Group(sides, pairs, start, context)
 

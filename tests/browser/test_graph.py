@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from interp.comparison.compare import compare
 from interp.findings import Findings
 from interp.report.build import build_report
 from interp.report.text import shown
-from tests import sample_charts, sample_findings
+from tests import sample_charts, sample_circuits, sample_findings
 from tests.browser.conftest import Opened
 from tests.browser.test_charts_and_sheets import saved
 from tests.browser.test_report_page import point_at
@@ -34,7 +35,12 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     made = {"graph": with_graphs(), "hostile": with_graphs(hostile=True, heads=12, edges=20)}
     for name, parts in made.items():
         (folder / f"{name}.html").write_text(build_report(*parts), encoding="utf-8", newline="\n")
-    return {name: folder / f"{name}.html" for name in made}
+    runs = [
+        sample_circuits.save(folder / "a", task="ioi"),
+        sample_circuits.save(folder / "b", task="<b>colours</b>", shift=((9, 1), (5, 5))),
+    ]
+    compare(runs).report(folder / "compare.html")
+    return {name: folder / f"{name}.html" for name in (*made, "compare")}
 
 
 @pytest.fixture(scope="module")
@@ -147,3 +153,19 @@ def test_hostile_graphs_show_as_text(opened: Opened) -> None:
 def test_a_narrow_screen_scrolls_down_only(opened: Opened, name: str) -> None:
     page = opened(name, viewport={"width": 400, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_two_circuits_on_one_page(opened: Opened) -> None:
+    page = opened("compare", viewport=TALL)
+    assert page.locator("h1").inner_text().startswith("The circuits of ioi (9 heads) and <b>colours</b> (9) share 7")
+    assert page.locator("#graphs h3").all_inner_texts() == ["Both circuits: ioi, <b>colours</b>"]
+    drawn = parts(page)
+    assert drawn["legend"][:3] == ["in both", "only ioi", "only &lt;b&gt;colours&lt;/b&gt;"]
+    number = drawn["texts"].index("8.6")
+    point_at(page, "graph-0-plot", *place_of(page, number))
+    page.mouse.down()
+    page.mouse.up()
+    page.locator("#head-card h3", has_text="Head 8.6").wait_for()
+    told = page.locator("#head-card").inner_text()
+    assert "in both" in told and "Total effect: ioi" in told and "row of the table" not in told
+    assert page.locator("#heads-score option").count() == 3

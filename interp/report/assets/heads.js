@@ -102,11 +102,12 @@ function showHead() {
   });
   const here = rowsOfHead(layer, head);
   const [what, filter] = columnOf("head") ? ["about this head", `layer:${layer} head=${head}`] : [`alive in layer ${layer}`, `layer:${layer}`];
-  const rows = el("p", {}, here.length ? `${plural(here.length, "row")} of the table ${here.length === 1 ? "is" : "are"} ${what}, marked there. ` : `No row of the table is ${what}.`);
+  const layered = columnOf("layer") ?? columnOf("start_layer"); // a table of runs says nothing of heads
+  const rows = layered && el("p", {}, here.length ? `${plural(here.length, "row")} of the table ${here.length === 1 ? "is" : "are"} ${what}, marked there. ` : `No row of the table is ${what}.`);
   if (here.length) rows.append(el("button", { type: "button", textContent: "Show only these", onclick: () => { setState({ filter }); go("table"); } }));
   const found = patternsOf(layer, head);
   const pattern = found.find(([i]) => DATA.strips[i].prompt === chosenPrompt()) ?? found[0];
   const strip = el("p", {}, pattern ? "Its attention pattern is kept. " : "No full pattern of this head or layer is kept in this page.");
   if (pattern) strip.append(el("button", { type: "button", textContent: "See it on the tokens", onclick: () => { setState({ prompt: DATA.strips[pattern[0]].prompt, pattern: pattern[1] }); go("tokens"); } }));
-  card.replaceChildren(el("h3", { textContent: `Head ${layer}.${head}` }), el("dl", {}, facts), rows, strip);
+  card.replaceChildren(el("h3", { textContent: `Head ${layer}.${head}` }), el("dl", {}, facts), rows ?? "", strip);
 }

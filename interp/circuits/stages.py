@@ -19,7 +19,7 @@ from typing import Any, Literal, cast
 import numpy as np
 
 from interp.circuits.config import CircuitConfig, Head
-from interp.circuits.pairs import Pair, batch_of, batches, pair_of
+from interp.circuits.pairs import Pair, batches, pair_of
 from interp.circuits.rediscovery import how_many, strongest
 from interp.circuits.roles import ROLES, roles_of
 from interp.circuits.split import halves
@@ -232,6 +232,7 @@ class Runs:
 
     def _piece(self, number: int, side: str, receivers: tuple[Head, ...], at: tuple[int, ...]) -> Callable[[], Unit]:
         from interp.circuits.effects import direct_effects
+        from interp.circuits.paths import Receivers, path_effects
 
         how: dict[str, Any] = {"freeze_mlps": self.config.freeze_mlps, "rows": self.config.tokens}
 
@@ -240,23 +241,7 @@ class Runs:
             if side == "logits":
                 found = direct_effects(self.model, sides, **how)
             else:
-                found = self._paths(sides, side, receivers, at, how)
+                found = path_effects(self.model, sides, Receivers(receivers, cast(Any, side), at), **how)
             return Unit({"heads": found.heads, "mlps": found.mlps, "gap": sides.gap.numpy()})
 
         return make
-
-    def _paths(self, sides: Any, side: str, receivers: tuple[Head, ...], at: tuple[int, ...], how: Any) -> Any:
-        from interp.circuits.effects import Effects
-        from interp.circuits.paths import Receivers, path_effects
-        from interp.circuits.states import sides_of
-
-        heads = np.full((self.model.n_layers, self.model.n_heads, len(at)), np.nan, dtype=np.float32)
-        mlps = np.full((self.model.n_layers, len(at)), np.nan, dtype=np.float32)
-        for one in sorted(set(at)):
-            here = [index for index, place in enumerate(at) if place == one]
-            some = sides
-            if len(here) < len(at):
-                some = sides_of(self.model, batch_of([sides.batch.pairs[index] for index in here]))
-            found = path_effects(self.model, some, Receivers(receivers, cast(Any, side), one), **how)
-            heads[..., here], mlps[..., here] = found.heads, found.mlps
-        return Effects(heads, mlps)

@@ -82,22 +82,25 @@ def backups(
     movers: Collection[Head],
     *,
     roles: RoleFacts,
+    copying: np.ndarray | None = None,
 ) -> list[Head]:
     """All backup movers, the strongest first, also those that no stage found: a head whose place others fill only when
     these are gone has little effect of its own. Arguments as `classify`'s."""
     looks, lost = Looks(attention, tuple(names), roles), lost_by(movers, gained)
     heads = [(int(layer), int(head)) for layer, head in np.ndindex(*gained.shape)]
-    found = [head for head in heads if head not in movers and takes_over(looks, gained, head, lost)]
+    found = [head for head in heads if head not in movers and takes_over(looks, gained, head, lost, copying)]
     return sorted(found, key=lambda head: -float(gained[head]))
 
 
-def takes_over(looks: Looks, gained: np.ndarray, head: Head, lost: float) -> bool:
-    """Whether a head looks at the answer from the end, and adds more to it when the movers are gone.
+def takes_over(looks: Looks, gained: np.ndarray, head: Head, lost: float, copying: np.ndarray | None = None) -> bool:
+    """Whether a head looks at the answer from the end, copies, and adds more when the movers are gone. One that lowers
+    what it looks at gains, too, when it has less to lower: that is no backup.
 
     Args:
         lost: what the movers' DLA loses, in logits (`lost_by`).
     """
-    return lost > 0 and looks.at(head, "end", "answer") >= LOOKS and float(gained[head]) >= BACKUP * lost
+    copies = copying is None or _sign(copying[head], 1)
+    return lost > 0 and copies and looks.at(head, "end", "answer") >= LOOKS and float(gained[head]) >= BACKUP * lost
 
 
 def lost_by(movers: Collection[Head], gained: np.ndarray | None) -> float:
@@ -130,7 +133,7 @@ def negative(case: _Case, one: Found, lost: float = 0.0) -> bool:
 
 def backup(case: _Case, one: Found, lost: float) -> bool:
     """See `takes_over`."""
-    return case.gained is not None and takes_over(case.looks, case.gained, one.head, lost)
+    return case.gained is not None and takes_over(case.looks, case.gained, one.head, lost, case.copying)
 
 
 def inhibition(case: _Case, one: Found, lost: float = 0.0) -> bool:

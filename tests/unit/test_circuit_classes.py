@@ -85,7 +85,7 @@ def test_a_negative_mover_lowers_what_it_looks_at() -> None:
         assert class_of("logits", "end", -0.2, AT_ANSWER, **({"dla": -1.0, "copying": -0.9} | change)) == "other"
 
 
-def with_gain(gain: float, looks: dict[str, float]) -> str:
+def with_gain(gain: float, looks: dict[str, float], copying: float = 1.0) -> str:
     """Class of a head that gains so much when a mover of another place loses 2 logits."""
     attention = np.full((2, 4, len(NAMES), len(NAMES)), np.nan)
     end = NAMES.index("end")
@@ -95,10 +95,12 @@ def with_gain(gain: float, looks: dict[str, float]) -> str:
     gained = np.zeros((2, 4))
     gained[0, 0], gained[1, 2] = -2.0, gain
     stages = [Found((0, 0), "logits", "end", 0.5), Found(HEAD, "logits", "end", -0.05)]
-    unknown = np.full((2, 4), np.nan)
-    found = classify(stages, attention, NAMES, unknown + 1, unknown + 1, gained, CircuitConfig(), roles=IOI)
+    signs = np.ones((2, 4))
+    signs[1, 2] = copying
+    found = classify(stages, attention, NAMES, np.ones((2, 4)), signs, gained, CircuitConfig(), roles=IOI)
     assert found[0, 0]["class"] == "mover" and found[0, 0]["gained"] == -2.0
-    assert (HEAD in backups(attention, NAMES, gained, [(0, 0)], roles=IOI)) == (found[HEAD]["class"] == "backup mover")
+    listed = backups(attention, NAMES, gained, [(0, 0)], roles=IOI, copying=signs)
+    assert (HEAD in listed) == (found[HEAD]["class"] == "backup mover")
     return found[HEAD]["class"]
 
 
@@ -107,6 +109,7 @@ def test_a_backup_takes_over_when_the_movers_are_gone() -> None:
     assert with_gain(2.1 * BACKUP, looks) == "backup mover"
     assert with_gain(1.9 * BACKUP, looks) != "backup mover"
     assert with_gain(2.1 * BACKUP, {"answer": 0.9 * LOOKS}) != "backup mover"
+    assert with_gain(2.1 * BACKUP, looks, copying=-1.0) != "backup mover"
     assert lost_by([], np.ones((1, 1))) == lost_by([(0, 0)], None) == 0  # without movers nothing is backed up
     assert class_of("logits", "end", -0.1, looks, gained=np.ones((2, 4))) == "other"
 

@@ -38,10 +38,19 @@ import pandas as pd
 
 from interp.ablation import choose, pictures, words
 from interp.ablation.config import COLUMNS, AblationConfig, Head, label_of
-from interp.ablation.measure import Score, calibration_ids, means_of_twins, measure, one_by_one, score
+from interp.ablation.measure import (
+    Calibrated,
+    calibrated,
+    common_metric,
+    means_of_twins,
+    measure,
+    one_by_one,
+    score,
+    share_right,
+)
 from interp.ablation.outputs import TwinMeans, twin_outputs
 from interp.ablation.places import places_of
-from interp.ablation.ways import Outputs, sizes
+from interp.ablation.ways import Outputs
 from interp.circuits.pairs import batch_of, pair_of
 from interp.errors import UsageError
 from interp.finders.base import Kept, ModelFacts, Unit
@@ -58,7 +67,24 @@ class Ablation:
     passes = 22.0  # forward passes a prompt with the default number of candidates, for --dry-run
 
     def __init__(self) -> None:
-        self._means: WeakKeyDictionary[Any, TwinMeans] = WeakKeyDictionary()  # while a run goes on
+        # while a run goes on: means over twins, and what the calibration text told under which settings
+        self._means: WeakKeyDictionary[Any, TwinMeans] = WeakKeyDictionary()
+        self._known: WeakKeyDictionary[Any, dict[str, Calibrated]] = WeakKeyDictionary()
+
+    def prepare(self, model: Any) -> None:
+        """The calibration text is the same for every prompt: read it once."""
+        self._known[model] = {}
+
+    def release(self, model: Any) -> None:
+        """Forget the means and the calibration."""
+        self._means.pop(model, None)
+        self._known.pop(model, None)
+
+    def _calibrated(self, model: Any, config: AblationConfig) -> Calibrated:
+        known, key = self._known.get(model, {}), repr(config)
+        if key not in known:
+            known[key] = calibrated(model, config)
+        return known[key]
 
     def suits(self, prompt: Prompt, config: AblationConfig) -> None:
         """Refuse a prompt that has no twin, or not the positions, that the settings speak of."""
@@ -68,7 +94,7 @@ class Ablation:
 
     def measure(self, model: Any, prompt: Prompt, config: AblationConfig) -> Unit:
         """1. The metric, untouched and candidate by candidate."""
-        return measure(model, prompt, config)
+        return measure(model, prompt, config, self._calibrated(model, config))
 
     def explore(
         self, model: Any, prompts: Sequence[Prompt], units: Sequence[Unit], config: AblationConfig, kept: Kept
@@ -96,10 +122,6 @@ class Ablation:
         alone = [kept.unit(prompt.name, lambda prompt=prompt: edited(prompt)) for prompt in prompts]
         return Unit({"edited": np.stack([unit.arrays["edited"] for unit in alone])})
 
-    def release(self, model: Any) -> None:
-        """Forget the means."""
-        self._means.pop(model, None)
-
     def find(
         self,
         prompts: Sequence[Prompt],
@@ -109,7 +131,7 @@ class Ablation:
         explored: Unit | None = None,
     ) -> Findings:
         """2. Choose on the training half."""
-        given, config = config, replace(config, metric=metric_of(prompts, units))
+        given, config = config, replace(config, metric=common_metric(prompts, units))
         groups = candidates_of(prompts, units)
         sequences = choose.numbered([prompt.hash for prompt in prompts])
         edited = np.stack([unit.arrays["edited"] for unit in units])  # [prompt, candidate]
@@ -208,7 +230,7 @@ class Ablation:
             return twin_outputs(model, prompt)
         if model in self._means:
             return self._means[model].of(model, prompt)
-        return sizes(model, calibration_ids(model, config), config)[1] if config.way == "mean" else {}
+        return self._calibrated(model, config)[1] if config.way == "mean" else {}
 
     def conclude(self, findings: Findings, checks: Sequence[Unit | None], config: AblationConfig) -> Findings:
         """4. The held-out figure, and whether it is more than that of random heads."""
@@ -257,27 +279,6 @@ def candidates_of(prompts: Sequence[Prompt], units: Sequence[Unit]) -> list[tupl
                 "name the heads (--heads) or try them all (--candidates 0) if that does not help"
             )
     return [tuple((layer, head) for layer, head in group) for group in first]
-
-
-def metric_of(prompts: Sequence[Prompt], units: Sequence[Unit]) -> Any:
-    """The metric that all units have.
-
-    Raises:
-        UsageError: pairs among prompts that are none, and ``metric=auto``.
-    """
-    kinds = [unit.facts["metric"] for unit in units]
-    for prompt, kind in zip(prompts, kinds, strict=True):
-        if kind != kinds[0]:
-            raise UsageError(
-                f"metric=auto: it is the {kinds[0]} of prompt {prompts[0].name!r} and the {kind} of {prompt.name!r}, "
-                "since only pairs have a logit difference; give metric=loss, or pairs alone"
-            )
-    return kinds[0]
-
-
-def share_right(scores: Sequence[Score]) -> float | None:
-    """Share of scores whose answer is above all wrong ones; None of none."""
-    return float(np.mean([one.right is True for one in scores])) if scores else None
 
 
 def known(value: float) -> float | None:

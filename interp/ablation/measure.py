@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from interp.ablation.config import AblationConfig, Head, heads_named
+from interp.ablation.config import ON_PAIRS, AblationConfig, Head, heads_named
 from interp.ablation.outputs import twin_outputs
 from interp.ablation.places import places_of
 from interp.ablation.ways import WAYS, Outputs, edits, sizes
@@ -28,6 +28,8 @@ CALIBRATION_SEED = 2406_15765
 """Of the text that names the candidates: of our own making and the same for every run, so that no prompt under test has
 a say."""
 SHORTEST, LONGEST = 256, 4096
+Calibrated = tuple[np.ndarray, dict[Head, torch.Tensor]]
+"""What `sizes` gives."""
 
 
 def calibration_ids(model: Any, config: AblationConfig) -> tuple[int, ...]:
@@ -156,17 +158,24 @@ def candidates(config: AblationConfig, size: np.ndarray) -> list[tuple[Head, ...
     return [groups[index] for index in sorted(best) if not changed[index] <= 0]  # NaN: not known
 
 
-def measure(model: Any, prompt: Prompt, config: AblationConfig) -> Unit:
+def calibrated(model: Any, config: AblationConfig) -> Calibrated:
+    """`sizes` on the calibration text; it hangs on no prompt."""
+    ids = () if config.way in ON_PAIRS else calibration_ids(model, config)
+    return sizes(model, ids, config)
+
+
+def measure(model: Any, prompt: Prompt, config: AblationConfig, known: Calibrated | None = None) -> Unit:
     """Facts: ``metric``, ``untouched`` (its value), ``right`` (of pairs), ``candidates`` [[layer, head], ...] a
     candidate; arrays: ``edited`` and ``size`` by candidate.
 
     Of named heads, one by one only if there are no more of them than `candidates` (0 = any number); else ``edited`` is
-    NaN. So it is where the means of a pair are asked for, which takes all prompts (`interp.ablation.finder`).
+    NaN. So it is where the means of a pair are asked for, which takes all prompts (`interp.ablation.finder`). `known`
+    spares the pass over the calibration text.
     """
     check_origin(model, config)
     for label in config.heads:
         heads_named(label, model.n_layers, model.n_heads)
-    size, means = sizes(model, calibration_ids(model, config), config)
+    size, means = calibrated(model, config) if known is None else known
     tried = candidates(config, size)
     later = means_of_twins(prompt, config)
     outputs = twin_outputs(model, prompt) if config.way == "resample" else means
@@ -211,3 +220,24 @@ def check_origin(model: Any, config: AblationConfig) -> None:
             f"the heads of {config.origin} are those of a model of {layers} layers of {heads} heads; {model.name} has "
             f"{model.n_layers} of {model.n_heads}"
         )
+
+
+def common_metric(prompts: Sequence[Prompt], units: Sequence[Unit]) -> Any:
+    """The metric that all units have.
+
+    Raises:
+        UsageError: pairs among prompts that are none, and ``metric=auto``.
+    """
+    kinds = [unit.facts["metric"] for unit in units]
+    for prompt, kind in zip(prompts, kinds, strict=True):
+        if kind != kinds[0]:
+            raise UsageError(
+                f"metric=auto: it is the {kinds[0]} of prompt {prompts[0].name!r} and the {kind} of {prompt.name!r}, "
+                "since only pairs have a logit difference; give metric=loss, or pairs alone"
+            )
+    return kinds[0]
+
+
+def share_right(scores: Sequence[Score]) -> float | None:
+    """Share of scores whose answer is above all wrong ones; None of none."""
+    return float(np.mean([one.right is True for one in scores])) if scores else None

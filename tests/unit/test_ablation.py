@@ -13,9 +13,11 @@ import torch
 import interp
 from interp.ablation import choose
 from interp.ablation.config import AblationConfig, heads_named, label_of
+from interp.ablation.finder import Ablation
 from interp.ablation.measure import calibration_ids, loss, measure, target_range
 from interp.ablation.ways import sizes
 from interp.errors import UsageError
+from interp.finders.base import Unit
 from interp.interventions.calibrate import ACT
 from interp.tracing.statistics import Rows
 from interp.tracing.tracer import trace
@@ -179,12 +181,17 @@ def damaged() -> tuple[interp.Model, list[Prompt]]:
     return made, [Prompt(f"w{i}", "", tuple(one), made.decode_tokens(one)) for i, one in enumerate(ids.tolist())]
 
 
-def test_the_damaged_head_is_chosen_and_the_gain_holds_elsewhere(
-    damaged: tuple[interp.Model, list[Prompt]], tmp_path: Path
-) -> None:
+@pytest.fixture(scope="module")
+def zeroed(damaged: tuple[interp.Model, list[Prompt]], tmp_path_factory: pytest.TempPathFactory) -> Any:
     made, written = damaged
-    options: dict[str, Any] = {"prompts": written, "progress": False, "out": tmp_path / "run"}
-    result = interp.ablate(made, "zero", config={"aim": "help", "candidates": 0}, **options)
+    options: dict[str, Any] = {"prompts": written, "progress": False, "out": tmp_path_factory.mktemp("zero") / "run"}
+    return interp.ablate(made, "zero", config={"aim": "help", "candidates": 0}, **options)
+
+
+def test_the_damaged_head_is_chosen_and_the_gain_holds_elsewhere(
+    damaged: tuple[interp.Model, list[Prompt]], zeroed: Any
+) -> None:
+    (made, written), result = damaged, zeroed
     table = result.table.set_index("name")
     assert len(table) == 12
     assert table["effect"].idxmin() == "1.2" and bool(table.loc["1.2", "selected"])
@@ -207,19 +214,22 @@ def test_the_damaged_head_is_chosen_and_the_gain_holds_elsewhere(
     assert f"{claim['mean']:+.4f} nats" in result.findings.verdict
 
 
-def test_select_takes_the_best_one(damaged: tuple[interp.Model, list[Prompt]], tmp_path: Path) -> None:
-    made, written = damaged
-    result = interp.ablate(
-        made,
-        "zero",
-        select=1,
-        config={"aim": "help", "candidates": 0},
-        prompts=written,
-        progress=False,
-        out=tmp_path / "run",
-    )
-    assert result.findings.summary["selected"] == ["1.2"]
-    assert result.findings.verification.verdict == "verified"  # type: ignore[union-attr]
+def test_select_takes_the_best_one(damaged: tuple[interp.Model, list[Prompt]], zeroed: Any) -> None:
+    """On what the run above measured, by its own changes."""
+    (made, written), config = damaged, AblationConfig(how="zero", aim="help", candidates=0, select=1)
+    changes = zeroed.findings.arrays["changes"]
+    tried = [[[layer, head]] for layer in range(3) for head in range(4)]
+    units = [
+        Unit(
+            {"edited": told["untouched"] + row, "size": np.ones(12)},
+            {"metric": "loss", "untouched": told["untouched"], "right": None, "candidates": tried},
+        )
+        for row, told in zip(changes, zeroed.findings.summary["prompts"], strict=True)
+    ]
+    findings = Ablation().find(written, units, config, made.facts())
+    assert findings.summary["selected"] == ["1.2"]
+    checks = [Ablation().check(made, prompt, index, findings, config) for index, prompt in enumerate(written)]
+    assert Ablation().conclude(findings, checks, config).verification.verdict == "verified"  # type: ignore[union-attr]
 
 
 def test_act_is_chosen_where_the_text_was_written_under_it(tmp_path: Path) -> None:
@@ -277,16 +287,31 @@ def test_nothing_that_helps_is_said(damaged: tuple[interp.Model, list[Prompt]], 
 
 def test_named_heads_use_every_prompt(damaged: tuple[interp.Model, list[Prompt]], tmp_path: Path) -> None:
     made, written = damaged
-    for number, heads in enumerate(("1.2,0.1", [(1, 2), (0, 1)])):
-        result = interp.ablate(made, "zero", heads=heads, prompts=written, progress=False, out=tmp_path / str(number))
-        assert result.findings.summary["train"] == []
-        assert result.findings.verification.prompts == 16  # type: ignore[union-attr]
-        assert list(result.table["selected"]) == [True, True]
+    options: dict[str, Any] = {"prompts": written[:9], "progress": False, "out": tmp_path / "run"}
+    result = interp.ablate(made, "zero", heads="1.2,0.1", **options)
+    assert result.findings.summary["train"] == []
+    assert result.findings.verification.prompts == 9  # type: ignore[union-attr]
+    assert list(result.table["selected"]) == [True, True]
+    again = interp.ablate(made, "zero", heads=[(1, 2), (0, 1)], **options)  # the same request: nothing to measure
+    assert again.provenance["units"]["measured"] == {}
 
 
 def test_too_few_prompts_choose_nothing(model: interp.Model, tmp_path: Path) -> None:
     result = interp.ablate(model, "zero", prompts=prompts(model, 2), progress=False, out=tmp_path / "run")
     assert "1 training prompt cannot choose" in result.findings.verdict
+
+
+def test_the_calibration_text_is_read_once_a_run(model: interp.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Any] = []
+    monkeypatch.setattr("interp.ablation.measure.sizes", lambda *given: read.append(given[2]) or sizes(*given))
+    finder, config, given = Ablation(), AblationConfig(how="zero", candidates=1), prompts(model, 3, length=8)
+    finder.prepare(model)
+    units = [finder.measure(model, prompt, config) for prompt in given]
+    finder.measure(model, given[0], AblationConfig(how="mean", candidates=1))
+    assert [one.how for one in read] == ["zero", "mean"]  # once for each setting
+    finder.release(model)
+    assert finder.measure(model, given[0], config).arrays["size"] == units[0].arrays["size"]
+    assert len(read) == 3  # outside a run the weights may have changed
 
 
 @pytest.mark.parametrize("how", ["act", "remove-sinks", "uniform", "streaming", "cut", "zero", "mean"])

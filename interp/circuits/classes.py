@@ -64,7 +64,8 @@ def classify(
     case = _Case(looks, dla, copying, gained)
     by_head: dict[Head, list[Found]] = {}
     for found in stages:
-        by_head.setdefault(found.head, []).append(found)
+        role = found.looks_from if found.looks_from in names else roles.names.get(found.looks_from, found.looks_from)
+        by_head.setdefault(found.head, []).append(found._replace(looks_from=role))
     movers = [head for head, entries in by_head.items() if any(mover(case, one) for one in entries)]
     lost = lost_by(movers, gained)
     told = {}

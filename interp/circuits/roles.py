@@ -111,6 +111,7 @@ class RoleFacts:
             Objects: none, for an object is no colour).
         repeat_end: share of them in which ``repeat`` is the last token.
         answer_follows: share of them in which, besides, the answer stands behind ``first``: induction alone answers.
+        names: name of a position -> the role that it alone has in every prompt (IOI: S2 -> repeat).
     """
 
     positions: Mapping[str, float] = field(default_factory=dict)
@@ -118,6 +119,7 @@ class RoleFacts:
     repeat_wrong: float = 0.0
     repeat_end: float = 0.0
     answer_follows: float = 0.0
+    names: Mapping[str, str] = field(default_factory=dict)
 
 
 def role_facts(prompts: Sequence[Prompt]) -> RoleFacts:
@@ -134,4 +136,16 @@ def role_facts(prompts: Sequence[Prompt]) -> RoleFacts:
     last = [roles for roles in asked if roles["repeat"] == roles["end"]]
     follows = sum(bool({*roles["answer"]} & {*roles["after_first"]}) for roles in last)
     n = max(1, len(asked))
-    return RoleFacts(positions, tokens, wrong / n, len(last) / n, follows / n)
+    return RoleFacts(positions, tokens, wrong / n, len(last) / n, follows / n, _named(found))
+
+
+def _named(found: Sequence[tuple[Prompt, Mapping[str, tuple[int, ...]]]]) -> dict[str, str]:
+    """Name of a position -> the role that it alone has in every prompt; of several, the last of `ROLES`."""
+    spots = [(pair_of(prompt).positions, roles) for prompt, roles in found]
+    shared = set.intersection(*(set(positions) for positions, _ in spots)) if spots else set()
+    return {
+        name: role
+        for role in ROLES
+        for name in sorted(shared)
+        if all(roles[role] == (positions[name],) for positions, roles in spots)
+    }

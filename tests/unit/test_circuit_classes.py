@@ -184,6 +184,15 @@ def test_the_first_class_that_applies_in_any_stage() -> None:
     assert (two["class"], two["side"], two["looks_at"]) == ("induction", "v", "after_first")
 
 
+def test_a_stage_may_name_a_position_that_has_a_role() -> None:
+    attention = np.zeros((2, 4, len(NAMES), len(NAMES)))
+    attention[1, 2, NAMES.index("repeat"), NAMES.index("after_first")] = 0.7
+    ones, roles = np.ones((2, 4)), RoleFacts(names={"S2": "repeat"})
+    stages = [Found(HEAD, "v", "S2", 0.3)]
+    found = classify(stages, attention, NAMES, ones, ones, None, CircuitConfig(), roles=roles)[HEAD]
+    assert (found["class"], found["looks_from"]) == ("induction", "repeat")
+
+
 def test_evidence_in_words() -> None:
     seen = told("logits", "end", 0.2, AT_ANSWER, dla=1.25, copying=0.9)
     assert seen["sentence"] == (

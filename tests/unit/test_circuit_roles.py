@@ -58,6 +58,7 @@ def test_ioi(model: Model) -> None:
     facts = role_facts(prompts)
     assert (facts.positions["wrong"], facts.tokens["wrong"], facts.repeat_wrong) == (2, 1, 1)
     assert (facts.repeat_end, facts.answer_follows) == (0, 0)
+    assert facts.names == {"IO": "answer", "S1": "first", "S1+1": "after_first", "S2": "repeat", "end": "end"}
 
 
 @pytest.mark.parametrize("corrupt", ["flip", "abc"])
@@ -94,6 +95,7 @@ def test_colored_objects(model: Model) -> None:
         assert sum(a != b for a, b in zip(stands, prompt.ids, strict=True)) == 3
     facts = role_facts(prompts)
     assert (facts.positions["wrong"], facts.tokens["wrong"], facts.repeat_wrong) == (2, 2, 0)
+    assert facts.names == {"object+1": "after_first", "asked": "repeat", "end": "end"}  # colours change their roles
 
 
 @pytest.mark.parametrize("digits", [1, 2])

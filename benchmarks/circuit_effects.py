@@ -64,7 +64,7 @@ class OneByOne:
 
         hooks = [(name, sender)]
         if hold:
-            hooks += [(one, lambda value, hook: clean[hook.name]) for one in clean if one != name]
+            hooks += [(one, lambda value, hook, one=one: clean[one]) for one in clean if one != name]
         with torch.no_grad():
             return self.difference(self.bridge.run_with_hooks(self.ids, fwd_hooks=hooks))
 
@@ -179,7 +179,7 @@ def table(facts: dict[str, Any]) -> str:
         "Largest difference between the two ways on these heads, first batch: "
         + ", ".join(f"{name} {value:.1e}" for name, value in facts["largest difference"].items())
         + " logits.",
-        machine.sentence(facts["machine"]),
+        machine.sentence(facts["machine"]).removesuffix(", batch 1"),
     ]
     return "\n".join(lines)
 

@@ -11,7 +11,9 @@ from interp.circuits.backup import gained
 from interp.circuits.behaviour import behaviour, require
 from interp.circuits.classes import Found, Told, backups, classify
 from interp.circuits.config import CLASSES, CircuitConfig, Head
+from interp.circuits.curves import head_curve, random_rankings
 from interp.circuits.faithful import evaluate
+from interp.circuits.knockout import Knockout
 from interp.circuits.measured import effects_of, looks_of
 from interp.circuits.rediscovery import rediscovery
 from interp.circuits.roles import role_facts
@@ -27,6 +29,10 @@ RANKED = {
     "attribution, IG": "attribution_ig",
 }
 """Rankings of heads whose curves are compared, by the effect behind each."""
+RANDOM = 3
+"""Random rankings beside them."""
+COMPARED = 16
+"""Prompts that rankings are compared on, at most: each ranking asks for a dozen circuits, most of the whole model."""
 
 
 def explore(model: Any, prompts: Sequence[Prompt], units: Sequence[Unit], config: CircuitConfig, kept: Kept) -> Unit:
@@ -57,6 +63,7 @@ def explore(model: Any, prompts: Sequence[Prompt], units: Sequence[Unit], config
     gap = arrays["gap"][select].mean()
     ranked = {name: arrays[kind][..., select].mean(-1) / gap for name, kind in RANKED.items()}
     judging = held_out or select
+    classes, judged = by_class(told), [prompts[index] for index in judging]
     facts = {
         "behaviour": did,
         "select": select,
@@ -68,18 +75,33 @@ def explore(model: Any, prompts: Sequence[Prompt], units: Sequence[Unit], config
         "circuit": [list(head) for head in circuit],
         "told": {f"{layer}.{head}": one for (layer, head), one in told.items()},
         "backups": [list(head) for head in taking_over],
-        "evaluation": evaluate(
-            model,
-            [prompts[index] for index in judging],
-            circuit,
-            by_class(told),
-            config,
-            kept,
-            rankings=ranked,
-            means_from=prompts,
-        ),
+        "evaluation": {
+            **evaluate(model, judged, circuit, classes, config, kept, means_from=prompts),
+            "curves": curves_of(model, judged[:COMPARED], ranked, prompts, config, kept),
+        },
     }
     return Unit({**arrays, "backup": backup}, facts)
+
+
+def curves_of(
+    model: Any,
+    judged: Sequence[Prompt],
+    ranked: dict[str, np.ndarray],
+    prompts: Sequence[Prompt],
+    config: CircuitConfig,
+    kept: Kept,
+) -> dict[str, Any]:
+    """Curves of the rankings of heads, and of random ones (`interp.circuits.curves.head_curve`)."""
+    rankings = ranked | random_rankings(next(iter(ranked.values())).shape, RANDOM, config.seed)
+    kept.phase("comparing rankings", 1)
+
+    def make() -> Unit:
+        options = {"means_from": prompts, "tokens": config.tokens, "seed": config.seed}
+        knockout = Knockout(model, judged, config.knockout, **options)
+        return Unit(facts=head_curve(knockout, rankings, seed=config.seed))
+
+    of = {"how": config.knockout, "rankings": {name: scores.tolist() for name, scores in ranked.items()}}
+    return kept.unit("curves", make, of=of).facts
 
 
 def _again(stage: Stage, select: Sequence[int], held_out: Sequence[int], config: CircuitConfig) -> Any:
@@ -156,4 +178,4 @@ def stage_facts(stage: Stage, select: Sequence[int]) -> dict[str, Any]:
 
 
 def _mean(units: Sequence[Unit], key: str) -> np.ndarray:
-    return np.mean([unit.arrays[key] for unit in units], 0, dtype=np.float64)
+    return np.asarray(np.mean([unit.arrays[key] for unit in units], 0, dtype=np.float64))

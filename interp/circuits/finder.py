@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 
 from interp.ablation.choose import numbered, random_heads
-from interp.circuits import pictures, words
+from interp.circuits import pictures, sheets, words
 from interp.circuits.behaviour import FIGURES
 from interp.circuits.config import CLASSES, COLUMNS, CircuitConfig, Head
 from interp.circuits.evidence import evidence
@@ -53,7 +53,6 @@ class Circuit:
     """The finder; see the module docstring and `interp.finders.base.Finder`."""
 
     probe = "ioi"
-    max_length = None
 
     def needs(self, prompt: Prompt) -> None:
         """`UsageError` for a prompt without a pair."""
@@ -117,9 +116,10 @@ class Circuit:
         findings.verdict = words.found(findings)
         findings.caveats = words.caveats(findings, prompts, config)
         findings.heatmaps = pictures.heatmaps(made, (facts.n_layers, facts.n_heads))
-        findings.graphs = pictures.graphs(summary)
+        drawn = pictures.graph(summary)
+        findings.graphs = [] if drawn is None else [drawn]
         findings.charts = pictures.charts(summary)
-        findings.sheets = pictures.sheets(summary)
+        findings.sheets = sheets.sheets(summary, made)
         return findings
 
     def check(self, model: Any, prompt: Prompt, index: int, findings: Findings, config: CircuitConfig) -> Unit | None:

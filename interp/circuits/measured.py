@@ -12,10 +12,9 @@ from interp.circuits.attribution import attributions
 from interp.circuits.config import CircuitConfig
 from interp.circuits.dla import direct_logit_attribution
 from interp.circuits.effects import Effects, direct_effects, total_effects
-from interp.circuits.pairs import Batch, batch_of, pair_of
-from interp.circuits.roles import ROLES, roles_of
+from interp.circuits.knockout import places
+from interp.circuits.pairs import batch_of, pair_of
 from interp.circuits.states import Sides, sides_of
-from interp.errors import UsageError
 from interp.finders.base import Kept, Unit
 from probes.base import Prompt
 
@@ -55,7 +54,7 @@ def effects_of(model: Any, prompts: Sequence[Prompt], config: CircuitConfig, kep
 def _piece(model: Any, prompts: Sequence[Prompt], config: CircuitConfig) -> Unit:
     batch = batch_of([pair_of(prompt) for prompt in prompts])
     sides = sides_of(model, batch)
-    where = positions_of(prompts, batch, config.position)
+    where = positions_of(prompts, config.position)
     measured: dict[str, Effects] = {
         "total": total_effects(model, sides, positions=where, rows=config.tokens),
         "direct": direct_effects(model, sides, rows=config.tokens),
@@ -74,7 +73,7 @@ def _attributed(model: Any, sides: Sides, where: Any, points: int) -> Effects:
     return attributions(model, sides, points=points, positions=where)
 
 
-def positions_of(prompts: Sequence[Prompt], batch: Batch, name: str) -> torch.Tensor | None:
+def positions_of(prompts: Sequence[Prompt], name: str) -> torch.Tensor | None:
     """int64 [pair, n]: where the role or named position `name` stands; None = everywhere (``all``).
 
     Raises:
@@ -82,19 +81,9 @@ def positions_of(prompts: Sequence[Prompt], batch: Batch, name: str) -> torch.Te
     """
     if name == "all":
         return None
-    rows = []
-    for prompt, pair in zip(prompts, batch.pairs, strict=True):
-        places = roles_of(prompt).get(name, ()) if name in ROLES else ()
-        if not places and name in pair.positions:
-            places = (pair.positions[name],)
-        if not places:
-            there = [role for role, at in roles_of(prompt).items() if at] + list(pair.positions)
-            raise UsageError(
-                f"prompt {prompt.name!r} has no position {name!r}; it has {', '.join(dict.fromkeys(there))}, or all"
-            )
-        rows.append(places)
+    rows = [places(prompt, name) for prompt in prompts]
     width = max(map(len, rows))
-    return torch.tensor([[*places, *[places[-1]] * (width - len(places))] for places in rows])
+    return torch.tensor([[*row, *[row[-1]] * (width - len(row))] for row in rows])
 
 
 def looks_of(units: Sequence[Unit]) -> tuple[tuple[str, ...], np.ndarray]:

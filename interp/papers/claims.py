@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from interp.findings import Findings
@@ -90,7 +90,8 @@ class Run:
     """A finder a paper needs, and the settings it needs it with.
 
     `keep_arrays`: the run keeps the arrays of every prompt, because claims are judged by them.
-    `probe`: the run's own prompts come from it, where the paper is about several tasks.
+    `probe`: the run's own prompts come from it, with the settings `probe_set`, where the paper is about several tasks
+    or needs other twins.
     """
 
     name: str
@@ -98,6 +99,12 @@ class Run:
     settings: Mapping[str, Any]
     keep_arrays: bool = False
     probe: str | None = None
+    probe_set: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def task(self) -> tuple[str, tuple[tuple[str, Any], ...]] | None:
+        """Its own prompts' probe and settings; None where it takes what all runs take."""
+        return None if self.probe is None else (self.probe, tuple(sorted(self.probe_set.items())))
 
 
 @dataclass(frozen=True)
@@ -121,9 +128,9 @@ class Paper:
     version: str = "1"
 
     @property
-    def tasks(self) -> tuple[str, ...]:
-        """Probes of the runs that bring their own, each once."""
-        return tuple(dict.fromkeys(one.probe for one in self.runs if one.probe is not None))
+    def tasks(self) -> tuple[tuple[str, tuple[tuple[str, Any], ...]], ...]:
+        """Probe and settings of the runs that bring their own prompts, each once."""
+        return tuple(dict.fromkeys(one.task for one in self.runs if one.task is not None))
 
 
 def missing(why: str, measured: str = "nothing to measure") -> Outcome:

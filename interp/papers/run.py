@@ -105,14 +105,17 @@ def reproduce(
     given = {"texts": texts, "text_files": text_files, "prompts": prompts, "probe": probe}
     brought = any(one is not None for one in given.values())
     if chosen.tasks and (brought or probe_set or options.get("generate")):
+        tasks = dict.fromkeys(probe for probe, _ in chosen.tasks)
         raise UsageError(
-            f"{chosen.name} is about {' and '.join(chosen.tasks)}, and each run brings its own prompts; leave out texts, "
-            "prompts, probe, probe settings and generate"
+            f"{chosen.name} is about {' and '.join(tasks)}, and each run brings its own prompts; leave out "
+            "texts, prompts, probe, probe settings and generate"
         )
-    names = chosen.tasks or chosen.probes
-    sources = [given] if brought else [{"probe": name} for name in names]
-    common = {"probe_set": probe_set, "max_length": max_length, "limit": limit, "seed": seed, **options}
+    common = {"max_length": max_length, "limit": limit, "seed": seed, **options}
     runs = changed(chosen.runs, config or {})
+    sources: list[dict[str, Any]] = [{"probe": name, "probe_set": dict(settings)} for name, settings in chosen.tasks]
+    if not sources:
+        from_probes = [{"probe": name} for name in chosen.probes]
+        sources = [{**source, "probe_set": probe_set} for source in ([given] if brought else from_probes)]
     plans = [plan(runs[0].finder, config=dict(runs[0].settings), **source, **common) for source in sources]
     if out is not None:
         RunFolder(out).prepare()
@@ -137,7 +140,7 @@ def reproduce(
                 findings, ready = {}, request.prompts
                 for one in runs:
                     told.say(f"run {one.name}")
-                    mine = ready if one.probe is None else by_task[one.probe]
+                    mine = ready if one.task is None else by_task[one.task]
                     findings[one.name] = scan(
                         loaded,
                         one.finder,

@@ -26,7 +26,8 @@ def behaviour(prompts: Sequence[Prompt], units: Sequence[Unit], config: CircuitC
     Returns JSON-able: ``prompts`` (their number); each of `FIGURES` as ``{mean, low, high, n}`` with the 95 % bootstrap
     interval over prompts; ``groups``: kind -> value -> the same figures, for kinds that part the prompts; ``chance``:
     the accuracy of one who guesses among the answer and the wrong tokens; ``can``: the interval of the logit difference
-    lies above 0; ``why``: a sentence with the figures.
+    lies above 0; ``partly``: the answer is its likeliest token of all more often than such a guess would be right, so
+    that it is after the right kind of token at least; ``why``: a sentence with the figures.
 
     Raises:
         UsageError: no prompts, or a prompt without a pair.
@@ -44,13 +45,14 @@ def behaviour(prompts: Sequence[Prompt], units: Sequence[Unit], config: CircuitC
         **told,
         "chance": chance,
         "can": told["difference"]["low"] > 0,
+        "partly": told["top1"]["mean"] > chance,
         "why": _why(told, chance, len(prompts)),
         GROUPS: groups,
     }
 
 
 def require(told: dict[str, Any], config: CircuitConfig, model_name: str) -> None:
-    """Refuse a task that the model cannot do, unless ``config.anyway``.
+    """Refuse a task that the model cannot do even in part, unless ``config.anyway``.
 
     Args:
         told: what `behaviour` returned.
@@ -58,7 +60,7 @@ def require(told: dict[str, Any], config: CircuitConfig, model_name: str) -> Non
     Raises:
         UsageError: with the figures, and how to go on.
     """
-    if told["can"] or config.anyway:
+    if told["can"] or told["partly"] or config.anyway:
         return
     raise UsageError(
         f"{model_name} cannot do this task: {told['why']} There is no circuit to be found for it; take a model or a "

@@ -155,7 +155,7 @@ def classes_of(
         of={"movers": [list(head) for head in movers], "prompts": [prompt.hash for prompt in some]},
     )
     gain = unit.arrays["gained"].mean(-1)
-    return classed(gain), gain, backups(looks, names, gain, movers, roles=roles)
+    return classed(gain), gain, backups(looks, names, gain, movers, roles=roles, copying=means["copying"])
 
 
 def by_class(told: dict[Head, Told]) -> dict[str, list[Head]]:

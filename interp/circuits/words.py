@@ -33,9 +33,9 @@ def found(findings: Findings) -> str:
     """What was found, before the check."""
     told = findings.summary
     did, name = told["behaviour"], told["model"]
-    able = "does" if did["can"] else "does not do"
+    able = "does {}" if did["can"] else "does {} in part" if did["partly"] else "does not do {}"
     said = (
-        f"{name} {able} {told['task']}: logit difference {figure(did['difference'])}, the answer above every wrong "
+        f"{name} {able.format(told['task'])}: logit difference {figure(did['difference'])}, the answer above every wrong "
         f"token in {did['accuracy']['mean']:.0%} of {count(did['prompts'], 'prompt')} (chance {did['chance']:.0%})."
     )
     if not told["circuit"]:
@@ -105,7 +105,10 @@ def caveats(findings: Findings, prompts: Sequence[Prompt], config: CircuitConfig
     told, said = findings.summary, []
     did, held_out, circuit = told["behaviour"], told["held_out"], told["circuit"]
     if not did["can"]:
-        said.append(f"The model does not do this task ({did['why'].rstrip('.')}); what is shown explains no ability.")
+        said.append(
+            f"The model is not shown to prefer the answer ({did['why'].rstrip('.')}): the circuit is that of what it "
+            "does, right or wrong, and shares of it are noisy."
+        )
     elif did["accuracy"]["low"] <= did["chance"]:
         said.append(
             "The model prefers the answer on average, but is right hardly more often than chance "

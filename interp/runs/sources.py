@@ -13,8 +13,12 @@ from interp.registry import PROBES
 from interp.runs.run import distinct_names
 from interp.runs.settings import describe_probe, set_probe
 from probes.base import Prompt
+from probes.pair_base import OwnPairs
 
-DEFAULT_PROBE = "text"
+DEFAULT_PROBE = TEXT = "text"
+PAIRS = "pairs"
+"""The probe that reads own pairs."""
+_KEYS = {TEXT: "a text ('text')", PAIRS: "a pair ('clean', 'corrupt')"}
 PLAIN = ("text", "repeated", "repeated-segment", "random", "problems", "problem-statements")
 """Probes whose prompts carry no task for a finder to measure."""
 MIN_TOKENS = 2  # a single token attends to nothing but itself
@@ -62,7 +66,8 @@ def choose(
 ) -> Source:
     """The one source that was given, read and checked; the probe `default` when none was.
 
-    A prompts file is read by that probe where it has a way of its own to (`read`, `from_records`).
+    A prompts file is read by that probe where it has a way of its own to (`read`, `from_records`). Of a finder that
+    takes any text, a file holds texts or pairs, which their keys tell apart.
 
     Args:
         probe_set: settings of the probe to change.
@@ -75,7 +80,7 @@ def choose(
     if len(named) > 1:
         raise UsageError(f"{' and '.join(named)} given together; choose one source of prompts")
     file = Path(prompts) if isinstance(prompts, str | os.PathLike) else None
-    reader = default if file is not None and reads_tasks(default) else None
+    reader = None if file is None else reader_of(default)
     if probe_set and (named or ["--probe"]) != ["--probe"] and reader is None:
         raise UsageError(f"--probe-set goes with a probe, and {named[0]} is none; leave one of them out")
     if texts is not None:
@@ -84,6 +89,8 @@ def choose(
         return _of_files(text_files)
     if file is not None and reader is not None:
         return _of_records(file, reader, probe_set or {})
+    if file is not None:
+        return _of_file(file)
     if prompts is not None:
         return _of_prompts(prompts)
     return _of_probe(probe or default, probe_set or {})
@@ -129,11 +136,37 @@ def _of_files(paths: Any) -> Source:
     return _of_texts([read_text(Path(path)) for path in listed], "--text-file")
 
 
-def _of_prompts(prompts: Any) -> Source:
-    if isinstance(prompts, str | os.PathLike):
-        from probes.prompts_file import read_prompts
+def _of_file(path: Path) -> Source:
+    """Texts or pairs, one a line; read once, for it may be a pipe."""
+    from probes import pairs_file
+    from probes.prompts_file import SHAPE, read_records, texts_of
 
-        return _of_texts(read_prompts(Path(prompts)), f"--prompts {prompts}")
+    lines = list(read_records(path, SHAPE))
+    kinds = [(where, kind) for where, _, line in lines if (kind := kind_of(line, where))]
+    for where, kind in kinds:
+        if kind != kinds[0][1]:
+            raise UsageError(
+                f"{where}: {_KEYS[kind]}, but {kinds[0][0].rpartition(', ')[2]} has {_KEYS[kinds[0][1]]}; give texts "
+                "and pairs in files of their own"
+            )
+    if not kinds or kinds[0][1] == TEXT:
+        return _of_texts(texts_of(lines), f"--prompts {path}")
+    return _records([pairs_file.record(line, where, name) for where, name, line in lines], PROBES.get(PAIRS), path, {})
+
+
+def kind_of(line: Mapping[str, Any], where: str) -> str:
+    """`TEXT` or `PAIRS`, by the keys of a line of a prompts file; empty where they tell nothing.
+
+    Raises:
+        UsageError: it has the keys of both.
+    """
+    pair = {"clean", "corrupt"} & line.keys()
+    if TEXT in line and len(pair) == 2:
+        raise UsageError(f"{where}: {_KEYS[TEXT]} and {_KEYS[PAIRS]} in one line; which is meant? Leave the other out")
+    return TEXT if TEXT in line else PAIRS if pair else ""
+
+
+def _of_prompts(prompts: Any) -> Source:
     ready = list(prompts)
     wrong = [type(prompt).__name__ for prompt in ready if not isinstance(prompt, Prompt)]
     if wrong:
@@ -158,6 +191,15 @@ def reads_tasks(name: str) -> bool:
     return callable(getattr(PROBES.get(name), "read", None))
 
 
+def reader_of(default: str) -> str | None:
+    """The probe that reads a prompts file for a finder whose own probe is `default`; None: the file's keys tell.
+
+    Own pairs are the same whichever probe of pairs reads them, and use none of its settings.
+    """
+    read = getattr(type(PROBES.get(default)), "read", None)
+    return None if not reads_tasks(default) else PAIRS if read is OwnPairs.read else default
+
+
 def _of_records(path: Path, name: str, settings: Mapping[str, Any]) -> Source:
     """A file in the form that a probe reads itself."""
     plain = PROBES.get(name)
@@ -169,13 +211,19 @@ def _of_records(path: Path, name: str, settings: Mapping[str, Any]) -> Source:
                 f"{', '.join(used) or 'no settings'}"
             )
     probe = set_probe(plain, settings, name)
-    records = probe.read(path)
+    effect = {setting: value for setting, value in _settings(probe).items() if setting in used}
+    return _records(probe.read(path), probe, path, effect)
+
+
+def _records(records: Sequence[Any], probe: Any, path: Path, settings: dict[str, Any]) -> Source:
+    """What a probe has read."""
 
     def encode(model: Any, limit: int | None, max_length: int | None, seed: int) -> Sequence[Prompt]:
         return probe.from_records(model, records, limit=limit, max_length=max_length)
 
-    effect = {setting: value for setting, value in _settings(probe).items() if setting in used}
-    return Source(f"{len(records)} {name} prompts (--prompts {path})", encode, effect)
+    n = len(records)
+    kind = f"pair{'s' * (n != 1)}" if probe.name == PAIRS else f"{probe.name} prompts"
+    return Source(f"{n} {kind} (--prompts {path})", encode, settings)
 
 
 def _settings(probe: Any) -> dict[str, Any]:

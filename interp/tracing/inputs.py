@@ -45,9 +45,7 @@ def as_ids(input_ids: Any, device: torch.device) -> Tensor:
 
 def entry_modules(hf: nn.Module, block: nn.Module) -> list[nn.Module]:
     """The modules around the blocks that take token ids: the causal LM, its base model, its decoder."""
-    return [
-        module
-        for module in hf.modules()
-        if "input_ids" in inspect.signature(module.forward).parameters
-        and any(child is block for child in module.modules())
-    ]
+    name = next(name for name, module in hf.named_modules() if module is block)
+    parts = name.split(".") if name else []
+    around = [hf.get_submodule(".".join(parts[:depth])) for depth in range(len(parts) + 1)]
+    return [module for module in around if "input_ids" in inspect.signature(module.forward).parameters]

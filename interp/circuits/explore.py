@@ -123,7 +123,7 @@ def classes_of(
     those that no stage found), all on the prompts that choose."""
     some, chosen = [prompts[index] for index in select], [units[index] for index in select]
     names, attention = looks_of(chosen)
-    looks = np.nanmean(attention, 0) if len(attention) else attention
+    looks = mean_there(attention)
     means = {key: _mean(chosen, key) for key in ("dla", "copying", "elsewhere")}
     found = [
         Found(head, stage.side, stage.position, float(stage.effects[head][list(select)].mean()))
@@ -156,6 +156,12 @@ def classes_of(
     )
     gain = unit.arrays["gained"].mean(-1)
     return classed(gain), gain, backups(looks, names, gain, movers, roles=roles, copying=means["copying"])
+
+
+def mean_there(values: np.ndarray) -> np.ndarray:
+    """Mean over prompts [prompt, ...] of those that have a value; NaN where none has (a role that all lack)."""
+    n = np.isfinite(values).sum(0)
+    return np.where(n, np.nansum(values, 0, dtype=np.float64) / np.maximum(n, 1), np.nan)
 
 
 def by_class(told: dict[Head, Told]) -> dict[str, list[Head]]:

@@ -18,21 +18,25 @@ def table(explored: Unit, sequences: list[int], config: CircuitConfig) -> pd.Dat
 
     Args:
         explored: what `interp.circuits.explore.explore` returned.
-        sequences: a number for each prompt; prompts of one number are of the same tokens.
+        sequences: a number for each prompt; prompts of one number are of the same tokens, and count once in effects,
+            intervals and tests.
     """
     arrays, facts = explored.arrays, explored.facts
-    select, held_out, gap = facts["select"], facts["held_out"], arrays["gap"]
+    select, held_out = facts["select"], facts["held_out"]
+
+    def of(name: str, some: list[int]) -> np.ndarray:
+        return once(arrays[name][..., some], [sequences[index] for index in some])
+
     columns: dict[str, np.ndarray] = {}
+    gap = of("gap", select)
     for kind in ("total", "direct"):
-        changes = arrays[kind]
-        columns[kind] = share(changes[..., select], gap[select])
-        ends = interval(changes[..., select], gap[select], config.seed)
-        columns[f"{kind}_low"], columns[f"{kind}_high"] = ends
+        columns[kind] = share(of(kind, select), gap)
+        columns[f"{kind}_low"], columns[f"{kind}_high"] = interval(of(kind, select), gap, config.seed)
         if held_out:
-            columns[f"{kind}_held_out"] = share(changes[..., held_out], gap[held_out])
+            columns[f"{kind}_held_out"] = share(of(kind, held_out), of("gap", held_out))
     for kind in ("direct_frozen_mlps", "attribution", "attribution_ig"):
-        columns[kind] = share(arrays[kind][..., select], gap[select])
-    columns["dla"] = arrays["dla"][..., select].mean(-1)
+        columns[kind] = share(of(kind, select), gap)
+    columns["dla"] = of("dla", select).mean(-1)
     columns["backup"] = arrays["backup"]
     tested = p_values(arrays["total"][..., select], sequences=[sequences[index] for index in select], seed=config.seed)
     columns |= {"total_p": tested.p, "total_holm": tested.holm, "total_bh": tested.bh}
@@ -54,6 +58,11 @@ def table(explored: Unit, sequences: list[int], config: CircuitConfig) -> pd.Dat
         rows.append(row)
     made = pd.DataFrame(rows, columns=[column.name for column in COLUMNS])
     return made.astype({column.name: column.dtype for column in COLUMNS})
+
+
+def once(values: np.ndarray, sequences: list[int]) -> np.ndarray:
+    """[..., sequence]: the mean of values [..., prompt] over the prompts of each sequence."""
+    return np.stack([values[..., np.equal(sequences, one)].mean(-1) for one in dict.fromkeys(sequences)], -1)
 
 
 def evidence_of(facts: dict[str, Any], layer: int, head: int) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from interp.circuits.behaviour import behaviour, require
 from interp.circuits.classes import Found, Told, backups, classify
 from interp.circuits.config import CLASSES, CircuitConfig, Head
 from interp.circuits.curves import head_curve, random_rankings
+from interp.circuits.edge_facts import edges_of
 from interp.circuits.faithful import evaluate
 from interp.circuits.knockout import Knockout
 from interp.circuits.measured import effects_of, looks_of
@@ -77,10 +78,26 @@ def explore(model: Any, prompts: Sequence[Prompt], units: Sequence[Unit], config
         "backups": [list(head) for head in taking_over],
         "evaluation": {
             **evaluate(model, judged, circuit, classes, config, kept, means_from=prompts),
+            **_edges(model, prompts, select, judged, config, kept),
             "curves": curves_of(model, judged[:COMPARED], ranked, prompts, config, kept),
         },
     }
     return Unit({**arrays, "backup": backup}, facts)
+
+
+def _edges(
+    model: Any,
+    prompts: Sequence[Prompt],
+    select: Sequence[int],
+    judged: Sequence[Prompt],
+    config: CircuitConfig,
+    kept: Kept,
+) -> dict[str, Any]:
+    """What is asked of edges, if anything."""
+    if not config.edges:
+        return {}
+    told = edges_of(model, [prompts[index] for index in select], judged[:COMPARED], config, kept)
+    return {"edges": {name: told[name] for name in ("nodes", "edges", "top")}, "edge_curves": told["curves"]}
 
 
 def curves_of(

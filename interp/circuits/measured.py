@@ -18,7 +18,7 @@ from interp.circuits.states import Sides, sides_of
 from interp.finders.base import Kept, Unit
 from probes.base import Prompt
 
-PIECE = 16
+PIECE = 32
 """Pairs measured together, then stored."""
 KINDS = ("total", "direct", "direct_frozen_mlps", "attribution", "attribution_ig", "dla")
 

@@ -55,6 +55,14 @@ MINIMAL = (
     Column("needed", "boolean", "needed", "Whether that reaches the threshold."),
 )
 
+EDGES = (
+    Column("ranking", "string", "ranking", "Which attribution."),
+    Column(
+        "edge", "string", "edge", "Writer -> reader: a3.h1 = layer 3, head 1; m3 = its MLP; <q>, <k>, <v> = what reads."
+    ),
+    Column("share", "float64", "effect", f"Estimated effect of the edge {_SHARE}."),
+)
+
 
 def sheets(summary: Mapping[str, Any], table: pd.DataFrame | None = None) -> list[Sheet]:
     """Those for which there are numbers; evidence also needs the finder's table, or ``summary["told"]``."""
@@ -64,6 +72,7 @@ def sheets(summary: Mapping[str, Any], table: pd.DataFrame | None = None) -> lis
         _evidence(summary, table),
         _faithful(evaluation),
         _minimal(evaluation.get("minimality") or {}),
+        _edges(evaluation.get("edges") or {}),
     )
     return [sheet for sheet in made if sheet.rows]
 
@@ -144,6 +153,12 @@ def _minimal(minimality: Mapping[str, Any]) -> Sheet:
     threshold = minimality.get("threshold")
     caption = "" if threshold is None else f"A head is needed when its largest change reaches {threshold:.0%} of F(M)."
     return Sheet("minimality", "Is every head needed?", MINIMAL, rows, caption)
+
+
+def _edges(told: Mapping[str, Any]) -> Sheet:
+    rows = tuple((name, *one) for name, best in (told.get("top") or {}).items() for one in best)
+    caption = f"The largest of {told['edges']:,} edges between {told['nodes']:,} nodes." if rows else ""
+    return Sheet("edges", "The largest edges", EDGES, rows, caption)
 
 
 def _mean(one: Any) -> float | None:

@@ -202,6 +202,8 @@ PAPERS = Registry(
         "wong2025": "interp.papers.wong2025:paper",
         "gu2024": "interp.papers.gu2024:paper",
         "wu2024": "interp.papers.wu2024:paper",
+        "wang2022": "interp.papers.wang2022:paper",
+        "merullo2023": "interp.papers.merullo2023:paper",
     },
     "interp.papers",
 )

@@ -102,7 +102,7 @@ class Circuit:
             "circuit": told["circuit"],
             "classes": classes_of(made, circuit),
             "backups": told["backups"],
-            "told": told["told"],
+            "evidence": told["told"],
             "evaluation": told["evaluation"],
             "prompts": [
                 {"name": prompt.name, "T": len(prompt), "held_out": index in told["held_out"], "sequence": sequence}

@@ -65,7 +65,7 @@ EDGES = (
 
 
 def sheets(summary: Mapping[str, Any], table: pd.DataFrame | None = None) -> list[Sheet]:
-    """Those for which there are numbers; evidence also needs the finder's table, or ``summary["told"]``."""
+    """Those for which there are numbers; evidence also needs the finder's table, or ``summary["evidence"]``."""
     evaluation = summary.get("evaluation") or {}
     made = (
         _stages(summary),
@@ -95,7 +95,7 @@ def _stages(summary: Mapping[str, Any]) -> Sheet:
 
 
 def _evidence(summary: Mapping[str, Any], table: pd.DataFrame | None) -> Sheet:
-    told, class_of = summary.get("told") or {}, classes_of(summary)
+    told, class_of = summary.get("evidence") or {}, classes_of(summary)
     measured: dict[str, dict[str, Any]] = {}
     if table is not None and {"layer", "head"} <= set(table.columns):
         plain = table.astype(object).where(table.notna(), None)

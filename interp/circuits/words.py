@@ -35,8 +35,8 @@ def found(findings: Findings) -> str:
     did, name = told["behaviour"], told["model"]
     able = "does {}" if did["can"] else "does {} in part" if did["partly"] else "does not do {}"
     said = (
-        f"{name} {able.format(told['task'])}: logit difference {figure(did['difference'])}, the answer above every wrong "
-        f"token in {did['accuracy']['mean']:.0%} of {count(did['prompts'], 'prompt')} (chance {did['chance']:.0%})."
+        f"{name} {able.format(told['task'])}: logit difference {figure(did['difference'])}, the answer above every "
+        f"wrong token in {did['accuracy']['mean']:.0%} of {count(did['prompts'], 'prompt')} (chance {did['chance']:.0%})."
     )
     if not told["circuit"]:
         return f"{said} No head was found: {told['stages'][0]['why'] or 'none has an effect'}."

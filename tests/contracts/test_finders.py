@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +15,22 @@ import pandas as pd
 import pytest
 
 import interp
-from interp.finders.base import Unit, examines
+from interp.errors import UsageError
+from interp.finders.base import Unit, examines, explores
 from interp.findings import Findings
 from interp.registry import FINDERS
 from interp.runs.run import state_of
 from interp.runs.settings import as_dict, describe, make_config
 from interp.runs.store import RunFolder, canonical, plain
 from probes.base import Prompt
-from tests.contracts.conftest import fingerprint
+from tests.able_pairs import able_pair, able_pairs
+from tests.contracts.conftest import Memory, fingerprint
 from tests.needles import needle_prompts, shortest
 
 LOOSE: dict[str, dict[str, Any]] = {
     "ablation": {"how": "zero", "heads": ("0.1", "1.0")},
+    "circuit": {"share": 0.2, "resamples": 10, "subsets": 2, "points": 2, "controls": 1},
+    "repair": {"edit": "scale", "heads": ("0.1", "1.0"), "metric": "choice", "factors": (0.0, 2.0)},
     "sinks": {"floor": 0.0, "multiple": 1.0, "norm": 0.0, "cosine": 0.2},
     "sink-formation": {"floor": 0.0, "multiple": 1.0, "norm": 0.0, "cosine": 0.2, "carried": 1.0},
     "primary-weakening": {"floor": 0.0, "multiple": 1.0, "norm": 0.0, "cosine": 0.2, "of": "any"},
@@ -50,10 +55,40 @@ def two_tokens(model: interp.Model) -> Prompt:
     return Prompt("short", "", (1, 5), model.decode_tokens((1, 5)))
 
 
-PROMPTS = {"retrieval-heads": needle_prompts}
-"""(model) -> prompts, the last of them cut, for a finder that cannot do with plain text."""
-SHORTEST = {"retrieval-heads": shortest}
-"""(model) -> the shortest prompt such a finder takes."""
+def pair_prompts(model: interp.Model) -> tuple[Prompt, ...]:
+    first, second, cut = able_pairs(model, 3, lengths=(10, 12))
+    renamed = zip((first, second, cut), ("first", "second", "cut"), strict=True)
+    return tuple(dataclasses.replace(prompt, name=name, truncated=name == "cut") for prompt, name in renamed)
+
+
+def shortest_pair(model: interp.Model) -> Prompt:
+    """The first two tokens whose twin the model answers otherwise."""
+    made = (able_pair(model, (1, 5), (1, other), "short") for other in range(6, 100))
+    return next(prompt for prompt in made if prompt is not None)
+
+
+KINDS: tuple[tuple[Callable[[Any], tuple[Prompt, ...]], Callable[[Any], Prompt]], ...] = (
+    (text_prompts, two_tokens),
+    (pair_prompts, shortest_pair),
+    (needle_prompts, shortest),
+)
+"""By kind of prompt: (model) -> three prompts, the last of them cut; (model) -> the shortest one."""
+
+
+def prompts_for(finder: Any, model: interp.Model, config: Any) -> tuple[tuple[Prompt, ...], Prompt]:
+    """Three prompts and the shortest, of the first kind that has all that the finder needs."""
+    refused = []
+    for several, short in KINDS:
+        prompts = several(model)
+        try:
+            for prompt in prompts:
+                getattr(finder, "needs", lambda prompt: None)(prompt)
+                getattr(finder, "suits", lambda prompt, config: None)(prompt, config)
+        except UsageError as error:
+            refused.append(str(error))
+        else:
+            return prompts, short(model)
+    raise LookupError(f"{finder.name} takes none of the contract's prompts; add a kind: {refused}")
 
 
 @pytest.fixture(params=FINDERS.names())
@@ -69,8 +104,8 @@ def config(finder: Any) -> Any:
 
 
 @pytest.fixture
-def prompts(finder: Any, model: interp.Model) -> tuple[Prompt, ...]:
-    return PROMPTS.get(finder.name, text_prompts)(model)
+def prompts(finder: Any, config: Any, model: interp.Model) -> tuple[Prompt, ...]:
+    return prompts_for(finder, model, config)[0]
 
 
 def _units(finder: Any, model: interp.Model, prompts: tuple[Prompt, ...], config: Any) -> list[Unit]:
@@ -78,7 +113,13 @@ def _units(finder: Any, model: interp.Model, prompts: tuple[Prompt, ...], config
 
 
 def _find(finder: Any, model: interp.Model, prompts: tuple[Prompt, ...], config: Any) -> Findings:
-    return finder.find(prompts, _units(finder, model, prompts, config), config, model.facts())
+    units = _units(finder, model, prompts, config)
+    return finder.find(prompts, units, config, model.facts(), *_explored(finder, model, prompts, units, config))
+
+
+def _explored(finder: Any, model: interp.Model, prompts: tuple[Prompt, ...], units: list[Unit], config: Any) -> Any:
+    """What `find` gets beside the units: nothing, or what was explored."""
+    return [finder.explore(model, prompts, units, config, Memory())] if explores(finder) else []
 
 
 def _conclude(finder: Any, model: interp.Model, prompts: tuple[Prompt, ...], findings: Findings, config: Any) -> Any:
@@ -134,16 +175,45 @@ def test_finding_is_a_pure_function_of_stored_units(
     finder: Any, config: Any, model: interp.Model, prompts: tuple[Prompt, ...], tmp_path: Path
 ) -> None:
     units = _units(finder, model, prompts, config)
-    untouched = copy.deepcopy(units)
+    more = _explored(finder, model, prompts, units, config)
+    untouched = copy.deepcopy([*units, *more])
     folder = RunFolder(tmp_path / "run")
     folder.prepare()
     stored = [folder.put(str(number) * 64, unit) for number, unit in enumerate(units)]
-    fresh = finder.find(prompts, units, config, model.facts())
-    again = finder.find(prompts, stored, config, model.facts())
+    fresh = finder.find(prompts, units, config, model.facts(), *more)
+    again = finder.find(prompts, stored, config, model.facts(), *more)
     assert state_of(fresh) == state_of(again)
     assert fresh.verdict == again.verdict
-    for unit, before in zip(units, untouched, strict=True):
+    for unit, before in zip([*units, *more], untouched, strict=True):
         _same_unit(unit, before)
+
+
+@pytest.mark.parametrize("name", [name for name in FINDERS.names() if explores(FINDERS.get(name))])
+def test_exploring_is_repeatable_and_goes_on_from_what_is_stored(
+    name: str, model: interp.Model, tmp_path: Path
+) -> None:
+    """All that it measures is kept, piece by piece; broken off anywhere, it ends in the same."""
+    explorer = FINDERS.get(name)
+    config = make_config(explorer.config_type, LOOSE.get(name, {}), name)
+    prompts, _ = prompts_for(explorer, model, config)
+    units = _units(explorer, model, prompts, config)
+    before, untouched = fingerprint(model.hf), copy.deepcopy(units)
+    memory = Memory(RunFolder(tmp_path / "run"))
+    first = explorer.explore(model, prompts, units, config, memory)
+    assert memory.made == len(memory.keys) > 0, "what explore measures goes through kept"
+    assert memory.phases and all(label and pieces > 0 for label, pieces in memory.phases)
+    again = explorer.explore(model, prompts, units, config, memory)
+    _same_unit(first, again)
+    assert memory.made == len(memory.keys), "a second call measures nothing"
+    broken = Memory(most=memory.made // 2)
+    with pytest.raises(KeyboardInterrupt):
+        explorer.explore(model, prompts, units, config, broken)
+    broken.most = None
+    _same_unit(explorer.explore(model, prompts, units, config, broken), first)
+    assert broken.keys == memory.keys and broken.made == memory.made
+    assert fingerprint(model.hf) == before
+    for unit, as_before in zip(units, untouched, strict=True):
+        _same_unit(unit, as_before)
 
 
 def test_findings_keep_their_own_schema(
@@ -216,6 +286,6 @@ def test_a_scan_of_it_can_be_opened_again(
 def test_the_shortest_prompt_is_no_accident(finder: Any, model: interp.Model) -> None:
     """Two tokens where the finder takes any prompt, default settings: findings or none, but no crash and a sentence."""
     config = finder.config_type()
-    prompt = SHORTEST.get(finder.name, two_tokens)(model)
+    prompt = prompts_for(finder, model, config)[1]
     findings = _find(finder, model, (prompt,), config)
     assert _conclude(finder, model, (prompt,), findings, config).verdict.strip()

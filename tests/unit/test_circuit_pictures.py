@@ -89,7 +89,7 @@ def test_edge_curves_of_any_ranking(told: dict[str, Any]) -> None:
 
 def test_tables(told: dict[str, Any]) -> None:
     rows = sample_circuits.table(told)
-    made = {one.name: one for one in sheets({**told, "told": {"9.1": {"sentence": "It looks at IO."}}}, rows)}
+    made = {one.name: one for one in sheets({**told, "evidence": {"9.1": {"sentence": "It looks at IO."}}}, rows)}
     assert list(made) == ["stages", "evidence", "faithfulness", "minimality"]
     assert made["stages"].rows[1][2:5] == ("q@end", "9.1, 10.7, 11.2", "7.3 (+0.300), 8.6 (+0.150)")
     evidence = {row[1]: dict(zip((c.name for c in made["evidence"].columns), row, strict=True))

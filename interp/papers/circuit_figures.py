@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from interp.circuits.config import Head
 from interp.comparison.overlap import Overlap, overlap
@@ -110,12 +111,12 @@ def attribution(found: Findings, heads: Collection[Head]) -> dict[str, Any]:
 
 def again(found: Findings, heads: Collection[Head]) -> str:
     """``2 of 3 found again on held-out prompts, in 97 % of resamples``."""
-    rows = found.table.set_index(["layer", "head"])
-    mine = rows.loc[[head for head in heads if head in rows.index]]
-    held = mine["held_out_found"].dropna()
-    stable = mine["stability"].dropna()
-    told = [f"{int(held.sum())} of {len(mine)} found again on held-out prompts"] if len(held) else []
-    told += [f"in {stable.mean():.0%} of resamples"] if len(stable) else []
+    columns = (found.table[name].tolist() for name in ("layer", "head", "held_out_found", "stability"))
+    mine = {(layer, head): more for layer, head, *more in zip(*columns, strict=True) if (layer, head) in set(heads)}
+    held = [bool(one) for one, _ in mine.values() if not pd.isna(one)]
+    stable = [one for _, one in mine.values() if not pd.isna(one)]
+    told = [f"{sum(held)} of {len(mine)} found again on held-out prompts"] if held else []
+    told += [f"in {np.mean(stable):.0%} of resamples"] if stable else []
     return ", ".join(told)
 
 

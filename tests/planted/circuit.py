@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,7 +51,7 @@ from tests.planted.retrieval_families import THETA, Home
 from tests.planted.weights import Block, Family
 from tests.tiny import tiny
 
-_LLAMA = {
+_LLAMA: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "hidden_size": WIDTH,
     "num_hidden_layers": LAYERS,
@@ -60,7 +61,7 @@ _LLAMA = {
     "rope_parameters": {"rope_type": "default", "rope_theta": THETA},
     "tie_word_embeddings": False,
 }
-_GPT2 = {
+_GPT2: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "n_embd": WIDTH,
     "n_layer": LAYERS,
@@ -70,7 +71,7 @@ _GPT2 = {
 }
 
 
-def _home(arch: str, settings: dict[str, object]) -> Family:
+def _home(arch: str, settings: dict[str, Any]) -> Family:
     known = FAMILIES[arch]
     return Family(settings, known.blocks, known.read, positions=known.positions)
 
@@ -178,8 +179,10 @@ def _embed(model: PreTrainedModel, home: Home, rng: torch.Generator) -> None:
     said = torch.zeros(VOCABULARY, WIDTH)
     said[:, NOISE] = MURMUR * torch.randn(noise.shape, generator=rng)
     said[SPECIAL:, OUT] = LOUD * codes()
-    model.get_input_embeddings().weight.copy_(rows)  # pyright: ignore
-    model.get_output_embeddings().weight.copy_(said)  # pyright: ignore
+    for module, values in ((model.get_input_embeddings(), rows), (model.get_output_embeddings(), said)):
+        weight = getattr(module, "weight", None)
+        assert isinstance(weight, Tensor)
+        weight.copy_(values)
     if home.family.positions is not None:
         learned = home.family.positions(model)
         learned.zero_()

@@ -1,9 +1,9 @@
 """What is planted: a circuit for indirect object identification (Wang et al. 2022, arXiv 2211.00593), head by head.
 
-A prompt names two people and then one of them again: `<s> .. IO .. S1 .. S2 .. END`, or with S1 first; the other one is
-to be said. A residual stream holds, side by side: what the token is (`ID`), what stands before it (`LINK`), who was named
-before (`DUP`), who is not to be said (`AVOID`), what is to be said (`OUT`), the position (learned ones only), marks, and
-noise. Words have orthogonal sign codes that sum to zero, so that RMSNorm and LayerNorm treat them alike.
+A prompt names two people and then one of them again: `<s> .. IO .. S1 .. S2 .. END`, or with S1 first; the other one
+is to be said. A residual stream holds, side by side: what the token is (`ID`), what stands before it (`LINK`), who was
+named before (`DUP`), who is not to be said (`AVOID`), what is to be said (`OUT`), the position (learned ones only),
+marks, and noise. Words have orthogonal sign codes that sum to zero, so that RMSNorm and LayerNorm treat them alike.
 
 1. previous token: writes each word into its successor's `LINK`, and marks tokens behind names (`BEHIND`).
 2. duplicate token: from a word to its earlier occurrence, never to itself; writes it to `DUP`.

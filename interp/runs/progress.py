@@ -18,8 +18,8 @@ class Progress(Protocol):
     def __enter__(self) -> Progress: ...
     def __exit__(self, *_: object) -> None: ...
 
-    def start(self, phase: str, total: int) -> None:
-        """A phase of `total` prompts begins."""
+    def start(self, phase: str, total: int, noun: str = "prompt") -> None:
+        """A phase of `total` prompts, or of what `noun` says (a word whose plural has an s), begins."""
         ...
 
     def step(self, name: str, stored: bool) -> None:
@@ -40,7 +40,7 @@ class Silent:
     def __exit__(self, *_: object) -> None:
         return None
 
-    def start(self, phase: str, total: int) -> None: ...
+    def start(self, phase: str, total: int, noun: str = "prompt") -> None: ...
 
     def step(self, name: str, stored: bool) -> None: ...
 
@@ -65,10 +65,10 @@ class Plain:
     def __exit__(self, *_: object) -> None:
         return None
 
-    def start(self, phase: str, total: int) -> None:
+    def start(self, phase: str, total: int, noun: str = "prompt") -> None:
         self._phase, self._total, self._done, self._stored = phase, total, 0, 0
         self._began = self._last = self._clock()
-        self.say(f"{phase}: {total} prompt{'s' if total != 1 else ''}")
+        self.say(f"{phase}: {total} {noun}{'s' if total != 1 else ''}")
 
     def step(self, name: str, stored: bool) -> None:
         self._done += 1
@@ -112,7 +112,7 @@ class Bar:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def start(self, phase: str, total: int) -> None:
+    def start(self, phase: str, total: int, noun: str = "prompt") -> None:
         if self._task is not None:
             self._bar.remove_task(self._task)
         self._task = self._bar.add_task(phase, total=total, prompt="")

@@ -157,7 +157,7 @@ class Pieces:
 
     def phase(self, label: str, pieces: int) -> None:
         """See `Kept`."""
-        self.progress.start(label, pieces)
+        self.progress.start(label, pieces, "piece")
 
     def unit(self, name: str, make: Callable[[], Unit], of: Any = None) -> Unit:
         """See `Kept`."""

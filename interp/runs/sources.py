@@ -18,6 +18,10 @@ from probes.pair_base import OwnPairs
 DEFAULT_PROBE = TEXT = "text"
 PAIRS = "pairs"
 """The probe that reads own pairs."""
+_SHAPE = (
+    'expected one JSON object a line, such as {"text": "The cat sat.", "name": "cat"}, or of pairs {"clean": "The keys '
+    'to the cabinet", "corrupt": "The key to the cabinet", "answer": " are", "wrong": " is"}'
+)
 _KEYS = {TEXT: "a text ('text')", PAIRS: "a pair ('clean', 'corrupt')"}
 PLAIN = ("text", "repeated", "repeated-segment", "random", "problems", "problem-statements")
 """Probes whose prompts carry no task for a finder to measure."""
@@ -139,9 +143,9 @@ def _of_files(paths: Any) -> Source:
 def _of_file(path: Path) -> Source:
     """Texts or pairs, one a line; read once, for it may be a pipe."""
     from probes import pairs_file
-    from probes.prompts_file import SHAPE, read_records, texts_of
+    from probes.prompts_file import read_records, take_name, take_string
 
-    lines = list(read_records(path, SHAPE))
+    lines = list(read_records(path, _SHAPE))
     kinds = [(where, kind) for where, _, line in lines if (kind := kind_of(line, where))]
     for where, kind in kinds:
         if kind != kinds[0][1]:
@@ -150,7 +154,10 @@ def _of_file(path: Path) -> Source:
                 "and pairs in files of their own"
             )
     if not kinds or kinds[0][1] == TEXT:
-        return _of_texts(texts_of(lines), f"--prompts {path}")
+        texts = [
+            (take_string(line, TEXT, where, _SHAPE), take_name(line, where, name), line) for where, name, line in lines
+        ]
+        return _of_texts([(name, text, line) for text, name, line in texts], f"--prompts {path}")
     return _records([pairs_file.record(line, where, name) for where, name, line in lines], PROBES.get(PAIRS), path, {})
 
 

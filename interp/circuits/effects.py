@@ -72,7 +72,7 @@ def total_effects(
         context = Context(model, sides.batch, members, start)
         ids, cut = sides.batch.clean[:, context.cut], context.cut
         for layer in range(model.n_layers) if layers is None else sorted(set(layers)):
-            for heads, pairs in chunks(sides, layer, max(1, rows // ids.shape[1]), members):
+            for heads, pairs in chunks(sides, layer, max(1, rows // sides.batch.clean.shape[1]), members):
                 where = torch.arange(ids.shape[1]) if asked is None else asked[pairs] - context.start
                 edits = [
                     SetStates(layer, sides.clean.resid[layer][pairs, cut]),

@@ -63,7 +63,7 @@ def path_effects(
         held, second = Held(model, sides, here), _Second(model, sides, receivers.side, asked, at, members)
         for layer in range(end):
             sites = {one: f"blocks.{one}.attn.hook_{receivers.side}" for one in asked if one > layer}
-            for heads, pairs in chunks(sides, layer, max(1, rows // second.length), members):
+            for heads, pairs in chunks(sides, layer, max(1, rows // sides.batch.clean.shape[1]), members):
                 start = SetStates(layer, sides.clean.resid[layer][pairs, here])
                 sent, layers = patches(sides, layer, heads, pairs, where, here), range(layer, end + 1)
                 with (

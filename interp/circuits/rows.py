@@ -16,7 +16,8 @@ from interp.retrieval.cache import feed, fork, shares
 MLP = -1
 """Stands for the layer's MLP where a head's number stands for a head."""
 ROWS = 1 << 14
-"""Tokens (rows x positions) that run side by side, unless the caller says otherwise."""
+"""Tokens (rows x positions) that run side by side, unless the caller says otherwise; those that only stand in a KV
+cache count, for every row holds a copy."""
 
 Positions = Sequence[int] | Tensor | None
 """The same tokens in every pair, or int64 [pair, n]: each pair's own; None = all."""

@@ -101,7 +101,7 @@ class _Second:
     def __init__(self, model: Any, sides: Sides, side: str, asked: dict[int, list[int]], at: int, members: Tensor):
         self.model, self.sides, self.side, self.asked = model, sides, side, asked
         self.context = Context(model, sides.batch, members, at)
-        self.at, self.length = at - self.context.start, sides.batch.clean.shape[1] - self.context.start
+        self.at = at - self.context.start
 
     def run(self, arrived: dict[int, Tensor], pairs: Tensor) -> Tensor:
         """Logit difference [row] with `arrived`: layer -> [row, 1, head, d_head] at the receivers.

@@ -65,6 +65,8 @@ def explore(model: Any, prompts: Sequence[Prompt], units: Sequence[Unit], config
     ranked = {name: arrays[kind][..., select].mean(-1) / gap for name, kind in RANKED.items()}
     judging = held_out or select
     classes, judged = by_class(told), [prompts[index] for index in judging]
+    evaluated = evaluate(model, judged, circuit, classes, config, kept, means_from=prompts)
+    del evaluated["work"]  # more where a run was broken off and known runs had to be made again
     facts = {
         "behaviour": did,
         "select": select,
@@ -77,7 +79,7 @@ def explore(model: Any, prompts: Sequence[Prompt], units: Sequence[Unit], config
         "told": {f"{layer}.{head}": one for (layer, head), one in told.items()},
         "backups": [list(head) for head in taking_over],
         "evaluation": {
-            **evaluate(model, judged, circuit, classes, config, kept, means_from=prompts),
+            **evaluated,
             **_edges(model, prompts, select, judged, config, kept),
             "curves": curves_of(model, judged[:COMPARED], ranked, prompts, config, kept),
         },

@@ -7,13 +7,13 @@ prompt as `extra`. Blank lines, a byte-order mark and Windows line ends are fine
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from interp.errors import UsageError
 
-SHAPE = 'expected one JSON object a line, such as {"text": "The cat sat.", "name": "cat"}'
+_SHAPE = 'expected one JSON object a line, such as {"text": "The cat sat.", "name": "cat"}'
 
 
 def read_prompts(path: str | Path) -> list[tuple[str, str, dict[str, Any]]]:
@@ -22,14 +22,9 @@ def read_prompts(path: str | Path) -> list[tuple[str, str, dict[str, Any]]]:
     Raises:
         UsageError: the file cannot be read or holds no prompt, or a line is malformed; the message names file and line.
     """
-    return texts_of(read_records(path, SHAPE))
-
-
-def texts_of(records: Iterable[tuple[str, str, dict[str, Any]]]) -> list[tuple[str, str, dict[str, Any]]]:
-    """The same of lines that `read_records` has read."""
     prompts = []
-    for where, default_name, record in records:
-        text = take_string(record, "text", where, SHAPE)
+    for where, default_name, record in read_records(path, _SHAPE):
+        text = take_string(record, "text", where, _SHAPE)
         prompts.append((take_name(record, where, default_name), text, record))
     return prompts
 

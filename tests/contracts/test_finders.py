@@ -29,7 +29,7 @@ from tests.needles import needle_prompts, shortest
 
 LOOSE: dict[str, dict[str, Any]] = {
     "ablation": {"how": "zero", "heads": ("0.1", "1.0")},
-    "circuit": {"share": 0.2, "resamples": 10, "subsets": 2, "points": 2, "controls": 1},
+    "circuit": {"share": 0.2, "resamples": 5, "subsets": 1, "points": 1, "controls": 1},
     "repair": {"edit": "scale", "heads": ("0.1", "1.0"), "metric": "choice", "factors": (0.0, 2.0)},
     "sinks": {"floor": 0.0, "multiple": 1.0, "norm": 0.0, "cosine": 0.2},
     "sink-formation": {"floor": 0.0, "multiple": 1.0, "norm": 0.0, "cosine": 0.2, "carried": 1.0},
@@ -56,7 +56,7 @@ def two_tokens(model: interp.Model) -> Prompt:
 
 
 def pair_prompts(model: interp.Model) -> tuple[Prompt, ...]:
-    first, second, cut = able_pairs(model, 3, lengths=(10, 12))
+    first, second, cut = able_pairs(model, 3, lengths=(10, 12), again=False)
     renamed = zip((first, second, cut), ("first", "second", "cut"), strict=True)
     return tuple(dataclasses.replace(prompt, name=name, truncated=name == "cut") for prompt, name in renamed)
 
@@ -210,7 +210,7 @@ def test_exploring_is_repeatable_and_goes_on_from_what_is_stored(
         explorer.explore(model, prompts, units, config, broken)
     broken.most = None
     _same_unit(explorer.explore(model, prompts, units, config, broken), first)
-    assert broken.keys == memory.keys and broken.made == memory.made
+    assert list(broken.keys) == list(memory.keys) and broken.made == memory.made
     assert fingerprint(model.hf) == before
     for unit, as_before in zip(units, untouched, strict=True):
         _same_unit(unit, as_before)

@@ -52,7 +52,9 @@ def explore(model: Any, prompts: Sequence[Prompt], units: Sequence[Unit], config
     select, held_out = halves(prompts, config)
     arrays = effects_of(model, prompts, config, kept)
     names, attention = looks_of(units)
-    stages = search(model, prompts, (names, attention), config, kept)
+    kind = "direct" + "_frozen_mlps" * config.freeze_mlps
+    direct = arrays[kind], arrays[f"{kind}_mlps"], arrays["gap"].astype(np.float64)
+    stages = search(model, prompts, (names, attention), config, kept, direct)
     told, backup, taking_over = classes_of(model, prompts, units, stages, select, config, kept)
     circuit = sorted(first_stage(stages))
     again = {number: _again(stage, select, held_out, config) for number, stage in enumerate(stages) if stage.heads}

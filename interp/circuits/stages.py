@@ -30,6 +30,9 @@ from probes.base import Prompt
 Side = Literal["logits", "q", "k", "v"]
 Attention = tuple[Sequence[str], np.ndarray]
 """Names of positions, and attention [prompt, layer, head, query named, key named]."""
+Measured = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Changes of the logit difference by heads [layer, head, prompt] and by MLPs [layer, prompt], and by corrupting the
+whole prompt [prompt]."""
 END, AUTO = "end", "auto"
 MOST = 32
 """Pairs measured together, then stored."""
@@ -77,12 +80,20 @@ def first_stage(stages: Sequence[Stage]) -> dict[Head, int]:
 
 
 def search(
-    model: Any, prompts: Sequence[Prompt], attention: Attention, config: CircuitConfig, kept: Kept
+    model: Any,
+    prompts: Sequence[Prompt],
+    attention: Attention,
+    config: CircuitConfig,
+    kept: Kept,
+    direct: Measured | None = None,
 ) -> list[Stage]:
     """One `Stage` for each of ``config.stages``.
 
     The first half of `interp.circuits.split.halves` chooses the heads; the same effects are measured on all prompts. A
     stage that cannot be measured says why and ends the search: the stages after it have no receivers.
+
+    Args:
+        direct: what stage 0 would measure, where that is known already.
 
     Raises:
         UsageError: a prompt without a pair, or twins that make no difference.
@@ -90,7 +101,7 @@ def search(
     if config.stages[0] != f"logits@{END}":
         raise UsageError(f"stages: {config.stages[0]!r}; the answer is read at the end, so the first is logits@{END}")
     select, _ = halves(prompts, config)
-    runs = Runs(model, prompts, config, kept)
+    runs = Runs(model, prompts, config, kept, direct)
     found: list[Stage] = []
     for number, name in enumerate(config.stages):
         found.append(_stage(number, name, found[-1] if found else None, runs, attention, select))
@@ -185,8 +196,10 @@ def looked_at(prompts: Sequence[Prompt], stage: Stage, attention: Attention, sel
 class Runs:
     """Effects on all prompts, batch by batch, each piece stored; both sides of a batch are held while memory allows."""
 
-    def __init__(self, model: Any, prompts: Sequence[Prompt], config: CircuitConfig, kept: Kept):
-        self.model, self.prompts, self.config, self.kept = model, prompts, config, kept
+    def __init__(
+        self, model: Any, prompts: Sequence[Prompt], config: CircuitConfig, kept: Kept, direct: Measured | None = None
+    ):
+        self.model, self.prompts, self.config, self.kept, self.direct = model, prompts, config, kept, direct
         self.pairs = [pair_of(prompt) for prompt in prompts]
         # resid, MLP and z of the clean side; MLP and z of the other
         token = 4 * model.n_layers * (3 * model.d_model + 2 * model.n_heads * model.d_head)
@@ -212,6 +225,8 @@ class Runs:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """([layer, head, prompt], [layer, prompt], [prompt]): changes of the logit difference, of heads and of MLPs,
         and what corrupting the whole prompt does to it."""
+        if side == "logits" and self.direct is not None:
+            return self.direct
         n = len(self.prompts)
         heads = np.full((self.model.n_layers, self.model.n_heads, n), np.nan, dtype=np.float32)
         mlps, gap = np.full((self.model.n_layers, n), np.nan, dtype=np.float32), np.zeros(n)

@@ -13,7 +13,9 @@ from interp.findings import Findings
 from interp.papers import circuit_checks, circuit_figures, merullo2023_rules, wang2022_rules
 from interp.papers.claims import Evidence, Outcome
 from interp.registry import PAPERS
+from tests.circuit_pairs import random_sides
 from tests.circuit_runs import CLASSES, SHAPE, about, circuit, judged, repair
+from tests.tiny import tiny
 
 YES, NO, UNTESTED = "holds", "does not hold", "cannot be tested here"
 FEW = {"n": 5}
@@ -278,8 +280,6 @@ def test_total_effects_are_computed_a_second_time() -> None:
     from interp.circuits.effects import total_effects
     from interp.circuits.pairs import batch_of
     from interp.circuits.states import sides_of
-    from tests.circuit_pairs import random_sides
-    from tests.tiny import tiny
 
     model = interp.load(tiny("llama"), check=False)
     pairs = random_sides(model).batch.pairs

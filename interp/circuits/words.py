@@ -36,7 +36,8 @@ def found(findings: Findings) -> str:
     able = "does {}" if did["can"] else "does {} in part" if did["partly"] else "does not do {}"
     said = (
         f"{name} {able.format(told['task'])}: logit difference {figure(did['difference'])}, the answer above every "
-        f"wrong token in {did['accuracy']['mean']:.0%} of {count(did['prompts'], 'prompt')} (chance {did['chance']:.0%})."
+        f"wrong token in {did['accuracy']['mean']:.0%} of {count(did['prompts'], 'prompt')} "
+        f"(chance {did['chance']:.0%})."
     )
     if not told["circuit"]:
         return f"{said} No head was found: {told['stages'][0]['why'] or 'none has an effect'}."

@@ -144,7 +144,7 @@ def test_heads_that_repair_are_chosen(tmp_path: Path) -> None:
         broken, "inhibit", prompts=prompts_of(16), config=config, out=tmp_path / "run", progress=False
     )
     (row,) = (one for _, one in result.table.iterrows() if one["part"] == "all")
-    chosen = {tuple(map(int, label.split("."))) for label in row["heads"].split(", ")}
+    chosen = {tuple(map(int, str(label).split("."))) for label in str(row["heads"]).split(", ")}
     assert chosen & set(circuit.inhibition) and row["top1"] == 1
 
 

@@ -40,7 +40,7 @@ from interp.circuits.explore import explore
 from interp.circuits.knockout import Knockout
 from interp.circuits.measured import KINDS, task_of
 from interp.circuits.pairs import pair_of
-from interp.circuits.table import table
+from interp.circuits.table import best_first, table
 from interp.finders.base import Effort, Kept, ModelFacts, Unit
 from interp.findings import Findings
 from interp.registry import finder
@@ -112,7 +112,7 @@ class Circuit:
         arrays = {name: explored.arrays[name] for kind in KINDS for name in (kind, f"{kind}_mlps")}
         arrays |= {"gap": explored.arrays["gap"], "backup": explored.arrays["backup"]}
         arrays |= {name: values for name, values in explored.arrays.items() if name.startswith("stage.")}
-        findings = Findings("circuit", made, COLUMNS, "", arrays, summary, table_title="Every head")
+        findings = Findings("circuit", made, COLUMNS, "", arrays, summary)
         findings.verdict = words.found(findings)
         findings.caveats = words.caveats(findings, prompts, config)
         findings.heatmaps = pictures.heatmaps(made, (facts.n_layers, facts.n_heads))
@@ -120,6 +120,7 @@ class Circuit:
         findings.graphs = [] if drawn is None else [drawn]
         findings.charts = pictures.charts(summary)
         findings.sheets = sheets.sheets(summary, made)
+        findings.table = best_first(made)
         return findings
 
     def check(self, model: Any, prompt: Prompt, index: int, findings: Findings, config: CircuitConfig) -> Unit | None:

@@ -65,6 +65,13 @@ def once(values: np.ndarray, sequences: list[int]) -> np.ndarray:
     return np.stack([values[..., np.equal(sequences, one)].mean(-1) for one in dict.fromkeys(sequences)], -1)
 
 
+def best_first(made: pd.DataFrame) -> pd.DataFrame:
+    """The circuit by stage, then all other heads; each by the size of its effect."""
+    size = made["stage_effect"].abs().fillna(made["total"].abs())
+    order = made.assign(_stage=made["stage"].fillna(made["stage"].max() + 1 if len(made) else 0), _size=-size)
+    return made.loc[order.sort_values(["_stage", "_size"], kind="stable").index].reset_index(drop=True)
+
+
 def evidence_of(facts: dict[str, Any], layer: int, head: int) -> dict[str, Any]:
     """Class and evidence of one head; nothing for a head outside the circuit that takes over for no mover."""
     told = facts["told"].get(f"{layer}.{head}")

@@ -129,7 +129,8 @@ def check(
             "random": float(np.mean(right[list(draws)])) if len(draws) else None,
         }
         after.append(told(number + 1) | more)
-    pointed = look.slot(plan.pointers) == answer_slot(prompt) if look.layout.repeat and plan.pointers else None
+    points = look.layout.repeat is not None and look.layout.slots and plan.pointers
+    pointed = look.slot(plan.pointers) == answer_slot(prompt) if points else None
     return Unit(facts={"before": told(0), "after": after, "pointed": pointed})
 
 

@@ -56,7 +56,7 @@ def two_tokens(model: interp.Model) -> Prompt:
 
 
 def pair_prompts(model: interp.Model) -> tuple[Prompt, ...]:
-    first, second, cut = able_pairs(model, 3, lengths=(10, 12), again=False)
+    first, second, cut = able_pairs(model, 3, lengths=(10, 12))
     renamed = zip((first, second, cut), ("first", "second", "cut"), strict=True)
     return tuple(dataclasses.replace(prompt, name=name, truncated=name == "cut") for prompt, name in renamed)
 

@@ -31,6 +31,7 @@ class CircuitConfig:
     """What is measured, how heads are chosen, and how the circuit is judged."""
 
     share: float = 0.02  # share of all heads that a stage takes, rounded up (Merullo et al. 2023, section 3)
+    least: int = 4  # but so many at least: of a small model's heads that share is one or two
     stages: tuple[str, ...] = (
         DEFAULT_STAGES  # side@position, backwards from the logits; auto = where the last ones look
     )
@@ -52,7 +53,8 @@ class CircuitConfig:
             raise ValueError(f"share={self.share}: expected a share above 0, at most 1")
         if not 0 < self.select < 1:
             raise ValueError(f"select={self.select}: expected a share between 0 and 1")
-        for name, bound in {"points": 1, "resamples": 0, "subsets": 0, "controls": 1, "tokens": 1, "seed": 0}.items():
+        counts = {"least": 1, "points": 1, "resamples": 0, "subsets": 0, "controls": 1, "tokens": 1, "seed": 0}
+        for name, bound in counts.items():
             if getattr(self, name) < bound:
                 raise ValueError(f"{name}={getattr(self, name)}: expected {bound} or more")
         if not self.stages or not self.stages[0].startswith("logits@"):

@@ -126,9 +126,8 @@ def curves_of(
 
 
 def _again(stage: Stage, select: Sequence[int], held_out: Sequence[int], config: CircuitConfig) -> Any:
-    return rediscovery(
-        stage.effects, select, held_out, share=config.share, resamples=config.resamples, seed=config.seed
-    )
+    how = {"share": config.share, "least": config.least, "resamples": config.resamples, "seed": config.seed}
+    return rediscovery(stage.effects, select, held_out, **how)
 
 
 def classes_of(

@@ -15,10 +15,12 @@ import numpy as np
 from interp.circuits.config import Head
 
 
-def how_many(effects: np.ndarray, share: float) -> int:
-    """Heads that a stage takes: `share` of those with an effect [layer, head], rounded up."""
+def how_many(effects: np.ndarray, share: float, least: int = 1) -> int:
+    """Heads that a stage takes: `share` of those with an effect [layer, head], rounded up, but `least` where there are
+    so many."""
     # 0.02 * 150 is a hair above 3
-    return math.ceil(round(share * int(np.isfinite(effects).sum()), 9))
+    there = int(np.isfinite(effects).sum())
+    return min(there, max(least, math.ceil(round(share * there, 9))))
 
 
 def strongest(effects: np.ndarray, k: int) -> list[Head]:
@@ -54,6 +56,7 @@ def rediscovery(
     *,
     share: float,
     resamples: int,
+    least: int = 1,
     seed: int = 0,
 ) -> Again:
     """See `Again`.
@@ -61,11 +64,11 @@ def rediscovery(
     Args:
         effects: of one stage [layer, head, prompt]; NaN for heads that cannot reach its receivers.
         select, held_out: prompts that chose, and the others.
-        share: of heads that the stage takes.
+        share, least: of heads that the stage takes.
         resamples: bootstrap resamples of the prompts in `select`.
     """
     chosen = effects[..., list(select)].mean(-1)
-    k, reached = how_many(chosen, share), int(np.isfinite(chosen).sum())
+    k, reached = how_many(chosen, share, least), int(np.isfinite(chosen).sum())
     stability = resampled(effects[..., list(select)], k, resamples, seed)
     chance = k / reached if reached else 0.0
     if not len(held_out):

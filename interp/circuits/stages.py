@@ -134,7 +134,7 @@ def _stage(
     if whole == 0:
         raise UsageError("corrupting the prompts leaves the mean logit difference as it is: no share can be taken")
     means = effects[..., list(select)].mean(-1)
-    heads = tuple(strongest(means, how_many(means, runs.config.share)))
+    heads = tuple(strongest(means, how_many(means, runs.config.share, runs.config.least)))
     why = "" if heads else "no head has an effect on them"
     return Stage(name, cast(Side, side), position, at, receivers, heads, effects / whole, mlps / whole, looked, why)
 

@@ -29,7 +29,7 @@ from tests.needles import needle_prompts, shortest
 
 LOOSE: dict[str, dict[str, Any]] = {
     "ablation": {"how": "zero", "heads": ("0.1", "1.0")},
-    "circuit": {"share": 0.2, "resamples": 5, "subsets": 1, "points": 1, "controls": 1},
+    "circuit": {"share": 0.2, "least": 1, "resamples": 5, "subsets": 1, "points": 1, "controls": 1},
     "repair": {"edit": "scale", "heads": ("0.1", "1.0"), "metric": "choice", "factors": (0.0, 2.0)},
     "sinks": {"floor": 0.0, "multiple": 1.0, "norm": 0.0, "cosine": 0.2},
     "sink-formation": {"floor": 0.0, "multiple": 1.0, "norm": 0.0, "cosine": 0.2, "carried": 1.0},

@@ -24,7 +24,7 @@ from tests.planted.circuit_prompts import Twin, prompts_of
 
 SHARE = 0.1
 """Of 30, 18, 12 and 6 heads, those of the last layer that was found and of all before it: 3, 2, 2 and 1, as planted."""
-SETTINGS: dict[str, Any] = {"share": SHARE, "points": 2, "resamples": 20, "subsets": 2, "controls": 1}
+SETTINGS: dict[str, Any] = {"share": SHARE, "least": 1, "points": 2, "resamples": 20, "subsets": 2, "controls": 1}
 CASES: tuple[tuple[str, Twin], ...] = (("llama", "abc"), ("llama", "flip"), ("gpt2", "abc"), ("gpt2", "flip"))
 """Each has a circuit in places of its own, by its number."""
 
@@ -58,7 +58,7 @@ def searched(arch: str, twin: Twin) -> tuple[list[Stage], dict[str, list[Head]],
     """(stages; class -> heads; backups)."""
     model, _ = planted(arch, CASES.index((arch, twin)))
     prompts, units = measured(arch, twin)
-    config = CircuitConfig(share=SHARE)
+    config = CircuitConfig(share=SHARE, least=1)
     stages = search(model, prompts, looks_of(units), config, Unkept())
     select, _ = halves(prompts, config)
     told, _, backups = classes_of(model, prompts, units, stages, select, config, Unkept())

@@ -24,7 +24,7 @@ from probes.base import Prompt
 from tests.able_pairs import AGAIN, able_pairs
 from tests.tiny import tiny, tiny_tokenizer
 
-SMALL: dict[str, Any] = {"share": 0.2, "resamples": 5, "subsets": 1, "points": 1, "controls": 1}
+SMALL: dict[str, Any] = {"share": 0.2, "least": 1, "resamples": 5, "subsets": 1, "points": 1, "controls": 1}
 N = 8
 
 

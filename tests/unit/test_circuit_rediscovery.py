@@ -27,6 +27,7 @@ def test_how_many_counts_heads_with_an_effect() -> None:
     effects[5:] = np.nan
     assert how_many(effects, 0.02) == 2
     assert how_many(np.full((2, 2), np.nan), 0.5) == 0
+    assert how_many(effects, 0.02, least=4) == 4 and how_many(np.ones((1, 3)), 0.02, least=4) == 3
 
 
 def test_strongest_is_by_absolute_effect_and_leaves_out_what_has_none() -> None:

@@ -110,7 +110,7 @@ class Planted:
         return Effects(heads, heads[:, 0])
 
     def search(self, prompts: list[Prompt], attention: Any, kept: Any = None, **settings: Any) -> list[Stage]:
-        config = CircuitConfig(**{"share": 0.1, **settings})
+        config = CircuitConfig(**{"share": 0.1, "least": 1, **settings})
         return search(self.model, prompts, attention, config, kept or Store())
 
 
@@ -273,7 +273,7 @@ def test_twins_without_a_difference_are_refused(monkeypatch: pytest.MonkeyPatch)
 def test_effects_are_those_of_direct_calls(family: str, freeze_mlps: bool) -> None:
     model = interp.load(tiny(family), check=False)
     prompts = _prompts(4)
-    config = CircuitConfig(share=0.6, stages=("logits@end", "q@end", "v@repeat"), freeze_mlps=freeze_mlps)
+    config = CircuitConfig(share=0.6, least=1, stages=("logits@end", "q@end", "v@repeat"), freeze_mlps=freeze_mlps)
     found = search(model, prompts, ((), np.zeros((4, 3, 4, 0, 0))), config, Store())
     assert [one.why for one in found] == ["", "", ""]
     select, _ = halves(prompts, config)

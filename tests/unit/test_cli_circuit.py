@@ -17,7 +17,20 @@ from tests.able_pairs import says
 from tests.pair_words import SIZE, tokenizer
 from tests.tiny import tiny
 
-SMALL = ["--set", "share=0.2", "--set", "resamples=5", "--set", "subsets=1", "--set", "points=1", "--set", "controls=1"]
+SMALL = [
+    "--set",
+    "share=0.2",
+    "--set",
+    "least=1",
+    "--set",
+    "resamples=5",
+    "--set",
+    "subsets=1",
+    "--set",
+    "points=1",
+    "--set",
+    "controls=1",
+]
 
 
 @pytest.fixture(scope="module")

@@ -17,20 +17,8 @@ from tests.able_pairs import says
 from tests.pair_words import SIZE, tokenizer
 from tests.tiny import tiny
 
-SMALL = [
-    "--set",
-    "share=0.2",
-    "--set",
-    "least=1",
-    "--set",
-    "resamples=5",
-    "--set",
-    "subsets=1",
-    "--set",
-    "points=1",
-    "--set",
-    "controls=1",
-]
+SET = ("share=0.2", "least=1", "resamples=5", "subsets=1", "points=1", "controls=1")
+SMALL = [word for one in SET for word in ("--set", one)]
 
 
 @pytest.fixture(scope="module")

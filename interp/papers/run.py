@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from interp.errors import UsageError
 from interp.findings import Column, Findings, Sheet
 from interp.papers.claims import Check, Evidence, Outcome, Paper, Run
 from interp.registry import FINDERS, PAPERS

@@ -15,9 +15,10 @@ from interp.verify import over_prompts
 from probes.base import Prompt
 from probes.pair_base import GROUPS
 
-FIGURES = ("accuracy", "top1", "difference", "p_answer", "corrupt_difference")
+FIGURES = ("accuracy", "top1", "difference", "p_answer", "corrupt_difference", "gap")
 """accuracy: share of prompts with the answer above every wrong token; top1: above every token; difference: logit
-difference; p_answer: probability of the answer; corrupt_difference: the same difference after the corrupted twin."""
+difference; p_answer: probability of the answer; corrupt_difference: the same difference after the corrupted twin; gap:
+what corrupting the prompt takes off the logit difference."""
 
 
 def behaviour(prompts: Sequence[Prompt], units: Sequence[Unit], config: CircuitConfig) -> dict[str, Any]:
@@ -26,8 +27,8 @@ def behaviour(prompts: Sequence[Prompt], units: Sequence[Unit], config: CircuitC
     Returns JSON-able: ``prompts`` (their number); each of `FIGURES` as ``{mean, low, high, n}`` with the 95 % bootstrap
     interval over prompts; ``groups``: kind -> value -> the same figures, for kinds that part the prompts; ``chance``:
     the accuracy of one who guesses among the answer and the wrong tokens; ``can``: the interval of the logit difference
-    lies above 0; ``partly``: the answer is its likeliest token of all more often than such a guess would be right, so
-    that it is after the right kind of token at least; ``why``: a sentence with the figures.
+    lies above 0; ``partly``: that of the gap does, so what the twins differ in counts for the model, right as it may be
+    or wrong in the end: there is something whose circuit can be looked for; ``why``: a sentence with the figures.
 
     Raises:
         UsageError: no prompts, or a prompt without a pair.
@@ -45,7 +46,7 @@ def behaviour(prompts: Sequence[Prompt], units: Sequence[Unit], config: CircuitC
         **told,
         "chance": chance,
         "can": told["difference"]["low"] > 0,
-        "partly": told["top1"]["mean"] > chance,
+        "partly": told["gap"]["low"] > 0,
         "why": _why(told, chance, len(prompts)),
         GROUPS: groups,
     }
@@ -69,6 +70,8 @@ def require(told: dict[str, Any], config: CircuitConfig, model_name: str) -> Non
 
 
 def _value(unit: Unit, name: str) -> float:
+    if name == "gap":
+        return float(unit.facts["difference"] - unit.facts["corrupt_difference"])
     of = {"accuracy": "choice", "top1": "rank"}.get(name, name)
     return float(unit.facts[of] == 0) if name == "top1" else float(unit.facts[of])
 
@@ -87,9 +90,10 @@ def _groups(prompts: Sequence[Prompt]) -> dict[str, dict[str, list[int]]]:
 
 
 def _why(told: dict[str, Any], chance: float, n: int) -> str:
-    difference = told["difference"]
+    difference, gap = told["difference"], told["gap"]
     return (
         f"over {n} {'prompt' if n == 1 else 'prompts'} the logit difference is {difference['mean']:.2f} (95 % interval "
         f"{difference['low']:.2f} to {difference['high']:.2f}), the answer is above every wrong token in "
-        f"{told['accuracy']['mean']:.0%} (chance {chance:.0%}) and above all tokens in {told['top1']['mean']:.0%}."
+        f"{told['accuracy']['mean']:.0%} (chance {chance:.0%}) and above all tokens in {told['top1']['mean']:.0%}; "
+        f"corrupting the prompt takes {gap['mean']:.2f} ({gap['low']:.2f} to {gap['high']:.2f}) off the difference."
     )

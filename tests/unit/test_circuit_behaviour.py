@@ -86,3 +86,13 @@ def test_wrong_tokens_repeated_count_once_towards_chance() -> None:
 def test_no_prompts() -> None:
     with pytest.raises(UsageError, match="no prompts"):
         behaviour([], [], CircuitConfig())
+
+
+def test_what_the_twins_differ_in_counts_though_the_answer_is_wrong() -> None:
+    """Colored Objects on a small model: it follows the question a little way, and is right by chance."""
+    prompts, units = _case(24, -0.2)
+    for unit in units:
+        unit.facts["corrupt_difference"] = unit.facts["difference"] - 1.0
+    told = behaviour(prompts, units, CircuitConfig())
+    assert told["can"] is False and told["partly"] is True and told["gap"]["mean"] == pytest.approx(1.0)
+    require(told, CircuitConfig(), "tiny")

@@ -39,6 +39,7 @@ class CircuitConfig:
     freeze_mlps: bool = False  # hold MLPs, too, in the stages
     points: int = 5  # of the integrated gradients (Hanna et al. 2024)
     position: str = "all"  # total effects are of the head at all positions, or at a named one
+    curves: bool = True  # compare rankings of heads by what the best of each carry
     edges: bool = False  # attribute every edge as well (EAP, EAP-IG), and draw its curves
     knockout: Literal["mean", "zero", "resample"] = "mean"  # what stands for a head outside the circuit
     resamples: int = 200  # of the prompts that choose, to see which heads are found again

@@ -112,7 +112,9 @@ def curves_of(
     config: CircuitConfig,
     kept: Kept,
 ) -> dict[str, Any]:
-    """Curves of the rankings of heads, and of random ones (`interp.circuits.curves.head_curve`)."""
+    """Curves of the rankings of heads, and of random ones (`interp.circuits.curves.head_curve`), if asked for."""
+    if not config.curves:
+        return {}
     rankings = ranked | random_rankings(next(iter(ranked.values())).shape, RANDOM, config.seed)
     kept.phase("comparing rankings", 1)
 

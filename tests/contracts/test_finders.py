@@ -200,7 +200,10 @@ def test_exploring_is_repeatable_and_goes_on_from_what_is_stored(
     before, untouched = fingerprint(model.hf), copy.deepcopy(units)
     memory = Memory(RunFolder(tmp_path / "run"))
     first = explorer.explore(model, prompts, units, config, memory)
-    assert memory.made == len(memory.keys) > 0, "what explore measures goes through kept"
+    assert memory.made == len(memory.keys), "what explore measures goes through kept"
+    if not memory.made:  # with these settings it has nothing to explore (ablation: only the means of pairs)
+        assert name == "ablation"
+        return
     assert memory.phases and all(label and pieces > 0 for label, pieces in memory.phases)
     again = explorer.explore(model, prompts, units, config, memory)
     _same_unit(first, again)

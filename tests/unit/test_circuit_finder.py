@@ -52,9 +52,15 @@ def result(model: interp.Model, prompts: list[Prompt], tmp_path_factory: pytest.
     return scan(model, prompts, tmp_path_factory.mktemp("circuit") / "run")
 
 
+def by_head(found: Any) -> pd.DataFrame:
+    """The table in order of layer and head."""
+    return found.table.sort_values(["layer", "head"]).reset_index(drop=True)
+
+
 def test_every_head_is_a_row_and_the_summary_says_how_it_came_about(result: Any, prompts: list[Prompt]) -> None:
-    table, told = result.table, result.findings.summary
+    table, told = by_head(result), result.findings.summary
     assert list(table.columns) == [column.name for column in COLUMNS]
+    assert result.table["stage"].notna().tolist() == sorted(table["stage"].notna(), reverse=True)  # the circuit first
     assert {name: str(kind) for name, kind in table.dtypes.items()} == {
         column.name: str(pd.api.types.pandas_dtype(column.dtype)) for column in COLUMNS
     }
@@ -92,7 +98,7 @@ def test_effects_are_shares_of_the_gap_over_the_prompts_that_choose(
             found["gap"].append(sides.gap.numpy())
         for kind in ("total", "direct"):
             expected = np.mean(found[kind], 0) / np.mean(found["gap"])
-            got = result.table[f"{kind}{suffix}"].to_numpy().reshape(3, 4)
+            got = by_head(result)[f"{kind}{suffix}"].to_numpy().reshape(3, 4)
             np.testing.assert_allclose(got, expected, atol=2e-5)
             assert np.abs(expected).max() > 0.05
     first = result.findings.summary["stages"][0]["heads"]
@@ -117,9 +123,9 @@ def test_held_out_prompts_do_not_choose(
         assert other.findings.summary[key] == told[key]
     judged = [column.name for column in COLUMNS if "held_out" in column.name]
     pd.testing.assert_frame_equal(
-        other.table.drop(columns=judged), result.table.drop(columns=judged), rtol=1e-3, atol=1e-5
+        by_head(other).drop(columns=judged), by_head(result).drop(columns=judged), rtol=1e-3, atol=1e-5
     )
-    assert not np.allclose(other.table["total_held_out"], result.table["total_held_out"], atol=1e-3)
+    assert not np.allclose(by_head(other)["total_held_out"], by_head(result)["total_held_out"], atol=1e-3)
     assert other.findings.verification.effect != result.findings.verification.effect
 
 
@@ -165,7 +171,7 @@ def test_total_effects_at_a_named_position(llama: interp.Model, tmp_path: Path) 
         pair = next(pair_of(prompt) for prompt in pairs if prompt.name == name)
         sides = sides_of(llama, batch_of([pair]))
         alone = total_effects(llama, sides, positions=[place % len(pair.prompt)]).heads[..., 0] / sides.gap.numpy()
-        np.testing.assert_allclose(found[at].table["total"].to_numpy().reshape(3, 4), alone, atol=2e-5)
+        np.testing.assert_allclose(by_head(found[at])["total"].to_numpy().reshape(3, 4), alone, atol=2e-5)
     assert any("total effects at end" in caveat for caveat in found["end"].findings.caveats)
     with pytest.raises(UsageError, match=r"has no position 'S2'; it has .*again.*end"):
         scan(llama, pairs, tmp_path / "no", position="S2")
@@ -205,7 +211,7 @@ def test_equal_prompts_count_once(llama: interp.Model, tmp_path: Path) -> None:
     chosen = [name for name in told["select"] if not name.endswith("-again")]
     sides = sides_of(llama, batch_of([pair_of(prompt) for prompt in pairs if prompt.name in chosen]))
     expected = total_effects(llama, sides).heads.mean(-1) / float(sides.gap.mean())
-    np.testing.assert_allclose(found.table["total"].to_numpy().reshape(3, 4), expected, atol=2e-5)
+    np.testing.assert_allclose(by_head(found)["total"].to_numpy().reshape(3, 4), expected, atol=2e-5)
     assert found.table["total_p"].min() >= 2 * 0.5 ** len(chosen)
 
 

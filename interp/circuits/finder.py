@@ -14,8 +14,9 @@ Colored Objects reuses that circuit). Prompts are pairs of a clean prompt and a 
 2. Find. The table of all heads: effects as shares of the gap between clean and corrupted prompts, with bootstrap
    intervals over the prompts that choose, tests with corrections for the number of heads, and how surely a head would
    be found again (on resamples, and on the other half).
-3. Check. On each held-out prompt the outputs of all heads of the circuit come from the corrupted twin, and apart those
-   of as many random other heads of the same layers.
+3. Check. On each held-out prompt the outputs of the circuit's heads that support the answer (their effect in the stage
+   that found them is positive) come from the corrupted twin, and apart those of as many random heads of the same layers
+   outside the circuit. Heads that work against the answer are left alone: without them it would rise again.
 4. Conclude. Verified when the logit difference falls, and by more than with random heads, by a bootstrap interval over
    the held-out prompts.
 
@@ -100,6 +101,7 @@ class Circuit:
             "held_out": [prompts[index].name for index in told["held_out"]],
             "stages": told["stages"],
             "circuit": told["circuit"],
+            "supporting": supporting(told["stages"]),
             "classes": classes_of(made, circuit),
             "backups": told["backups"],
             "evidence": told["told"],
@@ -126,15 +128,16 @@ class Circuit:
     def check(self, model: Any, prompt: Prompt, index: int, findings: Findings, config: CircuitConfig) -> Unit | None:
         """3. The circuit's heads from the corrupted twin, and random ones.
 
-        Facts: ``clean``, ``circuit`` and ``random`` (mean over the draws; None where the model has too few other
-        heads): the logit difference.
+        Facts: the logit difference: ``clean``, ``circuit`` (without its supporting heads) and ``random`` (mean over the
+        draws; None where the model has too few other heads).
         """
-        circuit: list[Head] = [(layer, head) for layer, head in findings.summary["circuit"]]
-        if not circuit or not findings.summary["prompts"][index]["held_out"]:
+        told: dict[str, Any] = findings.summary
+        circuit, heads = ([(layer, head) for layer, head in told[key]] for key in ("circuit", "supporting"))
+        if not heads or not findings.summary["prompts"][index]["held_out"]:
             return None
         shape = (model.n_layers, model.n_heads)
-        draws = [random_heads(circuit, shape, (config.seed, index, draw)) for draw in range(config.controls)]
-        sets = [[], circuit, *(draw for draw in draws if draw is not None)]
+        draws = [random_heads(heads, shape, (config.seed, index, draw), circuit) for draw in range(config.controls)]
+        sets = [[], heads, *(draw for draw in draws if draw is not None)]
         clean, without, *random = Knockout(model, [prompt], "resample", tokens=config.tokens).differences(sets)[:, 0]
         return Unit(
             facts={
@@ -169,6 +172,15 @@ class Circuit:
         done = replace(findings, verification=verification, summary={**findings.summary, "claims": claims})
         done.verdict = words.verdict(done)
         return done
+
+
+def supporting(stages: Sequence[dict[str, Any]]) -> list[list[int]]:
+    """The heads whose effect in the first stage that took them supports the answer, in order."""
+    effects: dict[Head, float] = {}
+    for stage in stages:
+        for layer, head, effect in stage["heads"]:
+            effects.setdefault((layer, head), effect)
+    return sorted([layer, head] for (layer, head), effect in effects.items() if effect > 0)
 
 
 def differing(prompt: Prompt) -> int:

@@ -61,24 +61,31 @@ def alone(told: Mapping[str, Any]) -> str:
 
 def how(findings: Findings, config: CircuitConfig) -> str:
     """What was intervened on, and what against."""
-    if not findings.summary["circuit"]:
-        return "No head was found, so there is nothing to intervene on."
+    if not findings.summary["supporting"]:
+        return "No head was found that supports the answer, so there is nothing to intervene on."
     draws = "1 draw" if config.controls == 1 else f"mean of {config.controls} draws"
     return (
-        "On every held-out prompt the outputs of all heads of the circuit come from the corrupted twin, at all "
-        f"positions; and apart, those of as many {others(findings)} ({draws}). Verified means that the change of the "
-        "logit difference is below 0, and below that with the random heads, both by their whole intervals."
+        f"On every held-out prompt the outputs of the {which(findings)} that support the answer come from the "
+        f"corrupted twin, at all positions; and apart, those of as many {others(findings)} ({draws}). Verified means "
+        "that the change of the logit difference is below 0, and below that with the random heads, both by their whole "
+        "intervals."
     )
+
+
+def which(findings: Findings) -> str:
+    """How many of its heads support the answer."""
+    told = findings.summary
+    return f"{len(told['supporting'])} of {count(len(told['circuit']), 'head')}"
 
 
 def others(findings: Findings) -> str:
     """What the random heads are."""
-    heads = [(int(layer), int(head)) for layer, head in findings.summary["circuit"]]
+    heads = [(int(layer), int(head)) for layer, head in findings.summary["supporting"]]
     layers, per_layer = findings.summary["shape"]
     same, elsewhere = control_layers(heads, (layers, per_layer))
     if not elsewhere:
-        return "random other heads of the same layers"
-    return f"random other heads ({same} of the same layers, {elsewhere} of the nearest others)"
+        return "random heads outside it of the same layers"
+    return f"random heads outside it ({same} of the same layers, {elsewhere} of the nearest others)"
 
 
 def verdict(findings: Findings) -> str:
@@ -88,7 +95,8 @@ def verdict(findings: Findings) -> str:
     if checked.effect is None or checked.control is None:
         return f"{findings.verdict} No check: {checked.how}" if checked.verdict == "not run" else findings.verdict
     return (
-        f"{findings.verdict} With its heads' outputs taken from the corrupted twin, the logit difference of "
+        f"{findings.verdict} With the {which(findings)} that support the answer taken from the corrupted twin, the "
+        "logit difference of "
         f"{count(checked.prompts, 'held-out prompt')} changes by "
         f"{change(checked.effect, checked.effect_low, checked.effect_high)}, with as many {others(findings)} by "
         f"{change(checked.control, checked.control_low, checked.control_high)}: {checked.verdict} (95 % bootstrap "

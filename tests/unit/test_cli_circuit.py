@@ -65,7 +65,7 @@ def test_a_scan_for_circuits_prints_every_head(
     assert f"{len(lines)} pairs (--prompts pairs.jsonl)" in told
     assert run([*command, "--out", "run", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
-    assert [(row["layer"], row["head"]) for row in rows] == [(layer, head) for layer in range(3) for head in range(4)]
+    assert sorted((row["layer"], row["head"]) for row in rows) == [(at, head) for at in range(3) for head in range(4)]
     assert all(isinstance(row["total"], float) and isinstance(row["class"], str) for row in rows)
     record = json.loads((elsewhere / "run/run.json").read_text())
     assert record["provenance"]["finder"] == "circuit" and record["provenance"]["effect"]["set"]["share"] == 0.2

@@ -20,8 +20,8 @@ Colored Objects reuses that circuit). Prompts are pairs of a clean prompt and a 
 4. Conclude. Verified when the logit difference falls, and by more than with random heads, by a bootstrap interval over
    the held-out prompts.
 
-``summary["claims"]``: figures {mean, low, high, n} of the behaviour (all prompts), ``faithfulness`` and what the check
-measured (``knocked_out``, ``knocked_out_random``), for `interp reproduce` and `interp compare`.
+``summary["claims"]``: figures {mean, low, high, n} of the behaviour (all prompts) and of what the check measured
+(``knocked_out``, ``knocked_out_random``, ``knocked_out_difference``), for `interp reproduce` and `interp compare`.
 """
 
 from __future__ import annotations

@@ -59,25 +59,23 @@ def decode(model: Any, task: Task, config: RetrievalConfig) -> Decoded:
     with trace(model, stats=[MassOn({"needle": sentence})]) as t:
         t.run(list(task.null_tail), cache=fork(context), **skip_logits(model))
         null = t.stats["mass_on"]["needle"]
-    with trace(model, stats=[MassOn({"needle": sentence})]) as t:
-        out = t.run(list(ids[task.tail : -1]), cache=context, **skip_logits(model))
-        asked = t.stats["mass_on"]["needle"]
     ends = Ends(model, config, task)
     generated: list[int] = []
-    fed, cache = ids[-1:], cache_of(out)
-    stats = [TopKey(rest=True), TopMass(span, len(span))]
-    with trace(model, stats=stats) as t:  # the row that makes a token is the one before
+    fed, cache = ids[task.tail :], context
+    stats = [MassOn({"needle": sentence}), TopKey(rest=True), TopMass(span, len(span))]
+    with trace(model, stats=stats) as t:
         while not generated or not ends(generated):
             out = t.run(list(fed), cache=cache, **skip_logits(model))
             generated.append(next_id(out.logits[0, -1], task, len(generated)))
             fed, cache = generated[-1:], cache_of(out)
-        top, mass = t.stats["top_key"], t.stats["top_mass"]
+        asked, top, mass = t.stats["mass_on"]["needle"], t.stats["top_key"], t.stats["top_mass"]
+    steps = slice(-len(generated), None)  # the row that makes a token is the one before: the prompt's last, then its own
     return Decoded(
         tuple(generated),
         ends.text(generated),
-        top["position"][:, 0].numpy(),
-        top["weight"][:, 0].numpy(),
-        mass[:, 0].numpy(),
+        top["position"][:, 0, :, steps].numpy(),
+        top["weight"][:, 0, :, steps].numpy(),
+        mass[:, 0, :, steps].numpy(),
         mean_over(asked, task.query, task.tail),
         mean_over(null, task.null_query, task.tail),
     )

@@ -1,7 +1,8 @@
 """Exact effects of every head against patching one head at a time with TransformerLens, on IOI prompts.
 
 The loop is the one that a user would write: a run of all pairs for every head. It is timed on a sample of heads spread
-over all layers and scaled to all heads. Beside it TransformerLens's own helper,
+over all layers and scaled to all heads; batch by batch (prompts of one length) the two ways take turns, so that a ratio
+compares neighbours in time. Beside it TransformerLens's own helper,
 `transformer_lens.patching.get_act_patch_attn_head_out_all_pos`, which is such a loop for `total`, on the same heads.
 The fast way computes every MLP's effect, too; the loops do not.
 
@@ -14,7 +15,7 @@ import argparse
 import contextlib
 import io
 import json
-import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +32,8 @@ from probes.ioi import IOI
 
 Z = "attn.hook_z"
 GIB = 1024
+FAST = ("direct", "direct, MLPs held", "total")
+LOOPS = ("direct", "total", "TransformerLens's helper")
 
 
 class OneByOne:
@@ -102,7 +105,6 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--pairs", type=int, default=50)
     parser.add_argument("--heads", type=int, default=8, help="heads the loops are timed on")
-    parser.add_argument("--repeats", type=int, default=3, help="of the fast way; the median counts")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "circuit_effects.json")
     arguments = parser.parse_args()
@@ -110,73 +112,96 @@ def main() -> None:
     model = interp.load(arguments.model)
     pairs = [pair_of(prompt) for prompt in IOI().prompts(model, limit=arguments.pairs)]
     both = [sides_of(model, batch) for _, batch in batches(pairs)]
-    fast: dict[str, Callable[[Sides], Any]] = {
-        "direct": lambda one: direct_effects(model, one),
-        "direct, MLPs held": lambda one: direct_effects(model, one, freeze_mlps=True),
-        "total": lambda one: total_effects(model, one),
-    }
-    before, times, peaks = machine.resident_mib() / GIB, {}, {}
-    for name, work in fast.items():
-        machine.reset_peak()
-        runs = [seconds(lambda work=work: [work(one) for one in both]) for _ in range(arguments.repeats)]
-        times[name], peaks[name] = statistics.median(runs), machine.peak_mib() / GIB
-    bridge = model.bridge()
-    slow = [OneByOne(bridge, one) for one in both]
-    n, lengths = model.n_layers * model.n_heads, sorted(one.batch.clean.shape[1] for one in both)
+    bridge, n = model.bridge(), model.n_layers * model.n_heads
     sample = [divmod(index * n // arguments.heads, model.n_heads) for index in range(arguments.heads)]
-    [one.patched(0, 0, False) for one in slow]  # the first run of a shape is slower
-    loops = {
-        "direct": [seconds(lambda at=at: [one.patched(*at, True) for one in slow]) for at in sample],
-        "total": [seconds(lambda at=at: [one.patched(*at, False) for one in slow]) for at in sample],
-        "TransformerLens's helper": [seconds(lambda: [one.helper(sample) for one in slow]) / len(sample)],
-    }
-    scaled = {name: n * statistics.mean(taken) for name, taken in loops.items()}
+    before, records = machine.resident_mib() / GIB, []
+    fast(model)["direct"](both[0])  # the first run of a shape is slower
+    for one in both:
+        records.append(record(model, bridge, one, sample))
+        print(json.dumps(records[-1]), file=sys.stderr, flush=True)
+    scale = n / len(sample)
     facts = {
         "machine": machine.machine(),
         "threads": arguments.threads,
         "pairs": len(pairs),
-        "lengths": lengths,
         "heads": n,
-        "timed heads": arguments.heads,
-        "seconds": times,
-        "one at a time, scaled": scaled,
-        "peak GiB": peaks,
+        "timed heads": len(sample),
         "GiB before": before,
-        "largest difference": differences(fast, both, slow, sample),
+        "batches": records,
+        "seconds": {name: sum(one["seconds"][name] for one in records) for name in FAST},
+        "one at a time, scaled": {name: scale * sum(one["loops"][name] for one in records) for name in LOOPS},
+        "ratios": {
+            name: [scale * one["loops"][loop_of(name)] / one["seconds"][name] for one in records] for name in FAST
+        },
+        "peak GiB": {name: max(one["peak GiB"][name] for one in records) for name in FAST},
+        "largest difference": {name: max(one["difference"][name] for one in records) for name in ("direct", "total")},
     }
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(facts, indent=1) + "\n")
     print(table(facts))
 
 
-def differences(fast: Any, both: list[Sides], slow: list[OneByOne], sample: list[tuple[int, int]]) -> dict[str, float]:
-    """Largest difference of the two ways in the first batch, in logits, by effect."""
-    clean, found = both[0].clean.difference, {}
+def fast(model: Any) -> dict[str, Callable[[Sides], Any]]:
+    """What is measured, by name."""
+    return {
+        "direct": lambda one: direct_effects(model, one),
+        "direct, MLPs held": lambda one: direct_effects(model, one, freeze_mlps=True),
+        "total": lambda one: total_effects(model, one),
+    }
+
+
+def loop_of(name: str) -> str:
+    """The loop that an effect is compared with."""
+    return "total" if name == "total" else "direct"
+
+
+def record(model: Any, bridge: Any, one: Sides, sample: list[tuple[int, int]]) -> dict[str, Any]:
+    """One batch both ways, one after the other: seconds, peaks, and the largest difference in logits."""
+    times, peaks, found = {}, {}, {}
+    for name, work in fast(model).items():
+        machine.reset_peak()
+        times[name] = seconds(lambda work=work, name=name: found.update({name: work(one).heads}))
+        peaks[name] = machine.peak_mib() / GIB
+    slow = OneByOne(bridge, one)
+    slow.patched(0, 0, False)
+    loops, apart = {}, {}
     for name, hold in (("direct", True), ("total", False)):
-        heads = fast[name](both[0]).heads
-        own = {at: (slow[0].patched(*at, hold) - clean).numpy() for at in sample}
-        found[name] = float(max(abs(heads[at] - value).max() for at, value in own.items()))
-    return found
+        values: dict[tuple[int, int], torch.Tensor] = {}
+        loops[name] = seconds(lambda hold=hold, v=values: v.update({at: slow.patched(*at, hold) for at in sample}))
+        apart[name] = max(
+            float(abs(found[name][at] - (value - one.clean.difference).numpy()).max()) for at, value in values.items()
+        )
+    loops["TransformerLens's helper"] = seconds(lambda: slow.helper(sample))
+    return {
+        "pairs": len(one.batch.clean),
+        "length": one.batch.clean.shape[1],
+        "seconds": times,
+        "loops": loops,
+        "peak GiB": peaks,
+        "difference": apart,
+    }
 
 
 def table(facts: dict[str, Any]) -> str:
     """Markdown."""
     slow = facts["one at a time, scaled"]
     lines = [
-        "| effect | all heads and MLPs, s | one head at a time, s | times faster | peak memory, GiB |",
+        "| effect | all heads and MLPs, s | one head at a time, s | times faster (batches) | peak memory, GiB |",
         "|---|---:|---:|---:|---:|",
     ]
     for name, taken in facts["seconds"].items():
-        loop = slow["total" if name == "total" else "direct"]
-        lines.append(f"| {name} | {taken:.2f} | {loop:.0f} | {loop / taken:.1f} | {facts['peak GiB'][name]:.2f} |")
+        loop, ratios = slow[loop_of(name)], facts["ratios"][name]
+        spread = f"{loop / taken:.1f} ({min(ratios):.1f}-{max(ratios):.1f})"
+        lines.append(f"| {name} | {taken:.2f} | {loop:.0f} | {spread} | {facts['peak GiB'][name]:.2f} |")
     helper, total = slow["TransformerLens's helper"], facts["seconds"]["total"]
+    lengths = [one["length"] for one in facts["batches"]]
     lines += [
         f"| total, by TransformerLens's patching helper | {total:.2f} | {helper:.0f} | {helper / total:.1f} | |",
         "",
-        f"{facts['pairs']} IOI pairs of {facts['lengths'][0]} to {facts['lengths'][-1]} tokens, "
+        f"{facts['pairs']} IOI pairs of {min(lengths)} to {max(lengths)} tokens in {len(lengths)} batches, "
         f"{facts['heads']} heads, {facts['threads']} threads; {facts['GiB before']:.2f} GiB held before. "
         f"One head at a time: timed on {facts['timed heads']} heads in all layers, scaled to all; without MLPs.",
-        "Largest difference between the two ways on these heads, first batch: "
+        "Largest difference between the two ways on these heads: "
         + ", ".join(f"{name} {value:.1e}" for name, value in facts["largest difference"].items())
         + " logits.",
         machine.sentence(facts["machine"]).removesuffix(", batch 1"),

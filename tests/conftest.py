@@ -6,6 +6,9 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: no test may reach a hub
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # tests fork and kill processes
+THREADS = max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+for library in ("OMP", "NUMBA"):  # for what the tests start, too: threads that outnumber the cores wait for each other
+    os.environ.setdefault(f"{library}_NUM_THREADS", str(THREADS))
 
 import random
 from typing import TYPE_CHECKING, Any
@@ -30,8 +33,7 @@ COUNTED = (*REAL_MODELS, "cuda")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
+    torch.set_num_threads(THREADS)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -19,7 +19,7 @@ from interp.circuits.measured import effects_of, looks_of
 from interp.circuits.rediscovery import rediscovery
 from interp.circuits.roles import role_facts
 from interp.circuits.split import halves
-from interp.circuits.stages import Stage, first_stage, search
+from interp.circuits.stages import Stage, search
 from interp.finders.base import Kept, Unit
 from probes.base import Prompt
 
@@ -56,7 +56,7 @@ def explore(model: Any, prompts: Sequence[Prompt], units: Sequence[Unit], config
     direct = arrays[kind], arrays[f"{kind}_mlps"], arrays["gap"].astype(np.float64)
     stages = search(model, prompts, (names, attention), config, kept, direct)
     told, backup, taking_over = classes_of(model, prompts, units, stages, select, config, kept)
-    circuit = sorted(first_stage(stages))
+    circuit = sorted({head for stage in stages for head in stage.heads})
     again = {number: _again(stage, select, held_out, config) for number, stage in enumerate(stages) if stage.heads}
     for number, one in again.items():
         arrays[f"stage.{number}"] = stages[number].effects

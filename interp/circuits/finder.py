@@ -35,13 +35,13 @@ import numpy as np
 from interp.ablation.choose import numbered, random_heads
 from interp.circuits import pictures, sheets, words
 from interp.circuits.behaviour import FIGURES
-from interp.circuits.config import CLASSES, COLUMNS, CircuitConfig, Head
+from interp.circuits.config import CLASSES, COLUMNS, CircuitConfig
 from interp.circuits.evidence import evidence
 from interp.circuits.explore import explore
 from interp.circuits.knockout import Knockout
 from interp.circuits.measured import KINDS, task_of
 from interp.circuits.pairs import pair_of
-from interp.circuits.table import best_first, table
+from interp.circuits.table import best_first, first_stages, table
 from interp.finders.base import Effort, Kept, ModelFacts, Unit
 from interp.findings import Findings
 from interp.registry import finder
@@ -64,7 +64,7 @@ class Circuit:
         from the first token on that differs; a path the same."""
         layers, heads = shape
         senders = layers * (heads + 1)
-        later = np.mean([1 - differing(prompt) / len(prompt) for prompt in prompts])
+        later = np.mean([1 - pair_of(prompt).differs / len(prompt) for prompt in prompts])
         return Effort(passes=8 + 2 * config.points + 0.5 * float(later) * senders * (len(config.stages)))
 
     def measure(self, model: Any, prompt: Prompt, config: CircuitConfig) -> Unit:
@@ -176,17 +176,7 @@ class Circuit:
 
 def supporting(stages: Sequence[dict[str, Any]]) -> list[list[int]]:
     """The heads whose effect in the first stage that took them supports the answer, in order."""
-    effects: dict[Head, float] = {}
-    for stage in stages:
-        for layer, head, effect in stage["heads"]:
-            effects.setdefault((layer, head), effect)
-    return sorted([layer, head] for (layer, head), effect in effects.items() if effect > 0)
-
-
-def differing(prompt: Prompt) -> int:
-    """First position at which a prompt and its twin differ."""
-    twin = pair_of(prompt).corrupt
-    return next((at for at, (one, other) in enumerate(zip(prompt.ids, twin, strict=True)) if one != other), 0)
+    return sorted([*head] for head, (_, effect) in first_stages(stages).items() if effect > 0)
 
 
 def classes_of(made: Any, circuit: Sequence[Any]) -> dict[str, list[list[int]]]:

@@ -51,6 +51,12 @@ class Pair:
         if beyond:
             raise UsageError(f"prompt {self.prompt.name!r}: positions {beyond} in {len(self.prompt)} tokens")
 
+    @property
+    def differs(self) -> int:
+        """First position at which the two prompts differ; their length where they are the same."""
+        both = zip(self.prompt.ids, self.corrupt, strict=True)
+        return next((at for at, (one, other) in enumerate(both) if one != other), len(self.prompt))
+
     def as_extra(self) -> dict[str, Any]:
         """What `pair_of` reads back: JSON-able, for `Prompt.extra`."""
         return {

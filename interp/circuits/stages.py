@@ -19,7 +19,7 @@ from typing import Any, Literal, cast
 import numpy as np
 
 from interp.circuits.config import CircuitConfig, Head
-from interp.circuits.pairs import Pair, batches, pair_of
+from interp.circuits.pairs import batches, pair_of
 from interp.circuits.rediscovery import how_many, strongest
 from interp.circuits.roles import ROLES, roles_of
 from interp.circuits.split import halves
@@ -70,15 +70,6 @@ class Stage:
     why: str = ""
 
 
-def first_stage(stages: Sequence[Stage]) -> dict[Head, int]:
-    """Each head found, with the first stage that took it."""
-    found: dict[Head, int] = {}
-    for number, stage in enumerate(stages):
-        for head in stage.heads:
-            found.setdefault(head, number)
-    return found
-
-
 def search(
     model: Any,
     prompts: Sequence[Prompt],
@@ -126,7 +117,7 @@ def _stage(
     at = spots(prompts, position)
     if at is None:
         return _nothing(name, "", receivers, f"not every prompt has exactly one position {position!r}")
-    if not any(differs(pair) <= at[index] for index, pair in enumerate(runs.pairs) if index in set(select)):
+    if not any(pair.differs <= at[index] for index, pair in enumerate(runs.pairs) if index in set(select)):
         why = f"the twins are the same tokens up to {position!r}, so nothing of what differs is there"
         return _nothing(name, position, receivers, why)
     effects, mlps, gap = runs.effects(number, name, side, receivers, at)
@@ -164,11 +155,6 @@ def spots(prompts: Sequence[Prompt], name: str) -> tuple[int, ...] | None:
     return tuple(found)
 
 
-def differs(pair: Pair) -> int:
-    """First position at which the pair's prompts differ."""
-    return next(at for at, (one, other) in enumerate(zip(pair.prompt.ids, pair.corrupt, strict=True)) if one != other)
-
-
 def looked_at(prompts: Sequence[Prompt], stage: Stage, attention: Attention, select: Sequence[int]) -> dict[str, float]:
     """Mean attention of a stage's heads, weighted by absolute effect, from where they were read to each named position
     that comes into question: in each of the prompts that choose one position, before the one they were read at, not the
@@ -188,7 +174,7 @@ def looked_at(prompts: Sequence[Prompt], stage: Stage, attention: Attention, sel
         at = places[name]
         if at is None or not all(0 < at[index] < stage.at[index] for index in chosen):
             continue
-        if means[column] > 0 and any(differs(pair_of(prompts[index])) <= at[index] for index in chosen):
+        if means[column] > 0 and any(pair_of(prompts[index]).differs <= at[index] for index in chosen):
             found[name] = float(means[column])
     return found
 

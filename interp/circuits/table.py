@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from interp.circuits.config import COLUMNS, NONE, CircuitConfig
+from interp.circuits.config import COLUMNS, NONE, CircuitConfig, Head
 from interp.circuits.shares import interval, share
 from interp.circuits.tests_of_heads import p_values
 from interp.finders.base import Unit
@@ -48,8 +49,8 @@ def table(explored: Unit, sequences: list[int], config: CircuitConfig) -> pd.Dat
         row: dict[str, Any] = {"layer": layer, "head": head, "class": NONE}
         row |= {name: float(values[layer, head]) for name, values in columns.items()}
         row |= evidence_of(facts, layer, head)
-        number = first.get((layer, head))
-        if number is not None:
+        if (layer, head) in first:
+            number, _ = first[layer, head]
             row["stage"] = number
             row["stage_effect"] = float(arrays[f"stage.{number}"][layer, head, select].mean())
             row["stability"] = float(arrays[f"stability.{number}"][layer, head])
@@ -86,10 +87,10 @@ def evidence_of(facts: dict[str, Any], layer: int, head: int) -> dict[str, Any]:
     }
 
 
-def first_stages(stages: list[dict[str, Any]]) -> dict[tuple[int, int], int]:
-    """Each head found, with the first stage that took it."""
-    found: dict[tuple[int, int], int] = {}
+def first_stages(stages: Sequence[dict[str, Any]]) -> dict[Head, tuple[int, float]]:
+    """Each head found, with the first stage that took it and its effect there."""
+    found: dict[Head, tuple[int, float]] = {}
     for number, stage in enumerate(stages):
-        for layer, head, _ in stage["heads"]:
-            found.setdefault((layer, head), number)
+        for layer, head, effect in stage["heads"]:
+            found.setdefault((layer, head), (number, effect))
     return found

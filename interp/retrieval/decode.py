@@ -69,7 +69,7 @@ def decode(model: Any, task: Task, config: RetrievalConfig) -> Decoded:
             generated.append(next_id(out.logits[0, -1], task, len(generated)))
             fed, cache = generated[-1:], cache_of(out)
         asked, top, mass = t.stats["mass_on"]["needle"], t.stats["top_key"], t.stats["top_mass"]
-    steps = slice(-len(generated), None)  # the row that makes a token is the one before: the prompt's last, then its own
+    steps = slice(-len(generated), None)  # the row that makes a token is the one before it
     return Decoded(
         tuple(generated),
         ends.text(generated),

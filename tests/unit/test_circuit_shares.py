@@ -137,7 +137,7 @@ def test_equal_prompts_count_once_in_effects_intervals_and_tests() -> None:
 
 def test_a_head_has_the_first_stage_that_took_it() -> None:
     stages = [{"heads": [[2, 1, 0.5]]}, {"heads": [[1, 0, 0.2], [2, 1, 0.1]]}, {"heads": [[1, 0, 0.4]]}]
-    assert first_stages(stages) == {(2, 1): 0, (1, 0): 1}
+    assert first_stages(stages) == {(2, 1): (0, 0.5), (1, 0): (1, 0.2)}
 
 
 def prompt(name: str, length: int, **positions: int) -> Prompt:

@@ -165,14 +165,19 @@ def memory(name: str, length: int, answer: Path) -> None:
     import torch
 
     import interp
+    from interp.retrieval.cache import remember
 
     model = interp.load(MODEL, device="cpu", check=False)
-    (short,), (prompt,) = (grid(model, [n], 1, 1) for n in (min(384, length), length))
+    (short,), (other, prompt) = grid(model, [min(384, length)], 1, 1), grid(model, [length], 1, 2)
     way = ways(model)[name]
     with torch.no_grad():
         way(short)
         gc.collect()
         held = machine.resident_mib()
+        if name == "shared":  # what is remembered of the prompt before counts, too
+            remember(model)
+            way(other)
+            gc.collect()
         machine.reset_peak()
         way(prompt)
         answer.write_text(json.dumps(machine.peak_mib() - held))

@@ -106,11 +106,12 @@ def _whole(text: str, start: int, end: int) -> bool:
 
 
 def _begun(prefix: str, answer: str) -> str:
-    """The part of the answer that the prefix holds: all of it, or the words that it ends with; empty if none."""
+    """The part of the answer that the prefix ends with: all of it, or its first words; or all of an answer of several
+    words further ahead (a single word may stand there for another reason); empty if none."""
     given, wanted = prefix.casefold().split(), answer.casefold().split()
-    if any(given[at : at + len(wanted)] == wanted for at in range(len(given))):
+    if len(wanted) > 1 and any(given[at : at + len(wanted)] == wanted for at in range(len(given))):
         return answer.strip()
-    held = max((size for size in range(1, len(wanted)) if given[-size:] == wanted[:size]), default=0)
+    held = max((size for size in range(1, len(wanted) + 1) if given[-size:] == wanted[:size]), default=0)
     return " ".join(answer.split()[:held])
 
 

@@ -110,7 +110,7 @@ def circuit(
     told = {"difference": about(3.0), "accuracy": about(0.9), "top1": about(0.5, half=0.1), "p_answer": about(0.4)}
     told |= {"knocked_out": about(-2.0, 10), "knocked_out_difference": about(-1.5, 10)}
     summary = {
-        "settings": {"seed": 0, "position": "all"},
+        "settings": {"seed": 0, "position": "all", "share": 0.02, "least": 1},
         "shape": list(SHAPE),
         "behaviour": {"can": can, "why": "it guesses.", "chance": 0.5},
         "prompts": [{"name": f"p{i}", "held_out": held and i >= N // 2, "sequence": i} for i in range(N)],

@@ -1,7 +1,7 @@
 """What the heads of a circuit do, told from where they were found, where they look and what they write. Pure.
 
 Classes and their signs are those of Wang et al. 2022 (arXiv 2211.00593, section 3) and Merullo et al. 2023 (arXiv
-2310.08744, section 4); ``docs/circuits_classes.md`` has every rule with its source and what is our reading of it.
+2310.08744); ``docs/circuits_classes.md`` has every rule with its source and what is our reading of it.
 """
 
 from __future__ import annotations

@@ -30,7 +30,9 @@ DEFAULT_STAGES = ("logits@end", "q@end", "v@auto", "k@auto")
 class CircuitConfig:
     """What is measured, how heads are chosen, and how the circuit is judged."""
 
-    share: float = 0.02  # share of all heads that a stage takes, rounded up (Merullo et al. 2023, section 3)
+    share: float = (
+        0.02  # share of the heads that can reach its receivers that a stage takes (Merullo et al. 2023, figure 3)
+    )
     least: int = 4  # but so many at least: of a small model's heads that share is one or two
     stages: tuple[str, ...] = (
         DEFAULT_STAGES  # side@position, backwards from the logits; auto = where the last ones look
@@ -58,7 +60,7 @@ class CircuitConfig:
         for name, bound in counts.items():
             if getattr(self, name) < bound:
                 raise ValueError(f"{name}={getattr(self, name)}: expected {bound} or more")
-        if not self.stages or not self.stages[0].startswith("logits@"):
+        if not self.stages or self.stages[0] != "logits@end":
             raise ValueError(f"stages={','.join(self.stages)}: expected logits@end first, then q@, k@ or v@ positions")
         for stage in self.stages[1:]:
             side, _, position = stage.partition("@")
@@ -80,7 +82,13 @@ _SHARE = "as a share of what corrupting the whole prompt does (negative: the hea
 COLUMNS = (
     Column("layer", "Int64", "layer", "Layer, counted from 0."),
     Column("head", "Int64", "head", "Query head in its layer, counted from 0."),
-    Column("class", "string", "class", f"What the head does in the circuit: {', '.join(CLASSES)}; {NONE} = outside."),
+    Column(
+        "class",
+        "string",
+        "class",
+        f"What the head does in the circuit: {', '.join(CLASSES)}; {NONE} = outside. A backup mover without a stage is "
+        "outside, too: it takes over when the movers are gone.",
+    ),
     Column("stage", "Int64", "stage", "Stage of the search that found it, 0 = to the logits; missing = none."),
     Column("stage_effect", "float64", "effect in stage", f"Effect along that stage's path, {_SHARE}."),
     Column(

@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -56,6 +57,15 @@ def direct_logit_attribution(model: Any, sides: Sides) -> Effects:
         SiteError: a norm is no rescaling.
     """
     return logit_parts(model, sides).effects
+
+
+def attribution_or_nan(model: Any, sides: Sides) -> Effects:
+    """`direct_logit_attribution`; NaN throughout for a model whose logits are no such sum."""
+    try:
+        return direct_logit_attribution(model, sides)
+    except (UsageError, SiteError):
+        shape = (model.n_layers, model.n_heads, len(sides.batch.clean))
+        return Effects(np.full(shape, np.nan, np.float32), np.full((shape[0], shape[2]), np.nan, np.float32))
 
 
 @torch.no_grad()

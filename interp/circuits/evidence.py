@@ -17,12 +17,11 @@ from torch import Tensor
 
 from interp.circuits.config import Head
 from interp.circuits.copy_sign import copy_signs
-from interp.circuits.dla import direct_logit_attribution
+from interp.circuits.dla import attribution_or_nan
 from interp.circuits.metric import Metric, metric_of
 from interp.circuits.pairs import Batch, batch_of, pair_of
 from interp.circuits.roles import ROLES, roles_of, stand_ins
 from interp.circuits.states import Sides, States, states_of
-from interp.errors import SiteError, UsageError
 from interp.finders.base import Unit
 from interp.tracing.statistics import Rows
 from interp.tracing.tracer import trace
@@ -71,7 +70,7 @@ def evidence(model: Any, prompt: Prompt) -> Unit:
         "elsewhere": np.full(signs.shape, np.nan, dtype=np.float32),
         "copying": signs,
         "top_key": top_key,
-        "dla": _dla(model, sides),
+        "dla": attribution_or_nan(model, sides).heads[..., 0],
     }
     for key, row in last.items():
         arrays["elsewhere"][key] = float(row[open_].sum())
@@ -169,11 +168,3 @@ def _answered(prompt: Prompt, sides: Sides, logits: Tensor) -> dict[str, Any]:
     if right:
         facts["p_right"] = float((logits[list(right)] - norm).exp().sum())
     return facts
-
-
-def _dla(model: Any, sides: Sides) -> np.ndarray:
-    """float32 [layer, head]; NaN in a model whose logits are no sum of what its heads add."""
-    try:
-        return direct_logit_attribution(model, sides).heads[..., 0]
-    except (UsageError, SiteError):
-        return np.full((model.n_layers, model.n_heads), np.nan, dtype=np.float32)

@@ -168,7 +168,7 @@ def classes_of(
         )
 
     movers = [head for head, one in classed(None).items() if one["class"] == "mover"]
-    if not movers:
+    if not movers or np.isnan(means["dla"]).all():
         return classed(None), np.full(means["dla"].shape, np.nan, np.float32), []
     kept.phase("taking the movers away", 1)
     unit = kept.unit(

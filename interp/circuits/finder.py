@@ -38,10 +38,12 @@ from interp.circuits.behaviour import FIGURES
 from interp.circuits.config import CLASSES, COLUMNS, CircuitConfig
 from interp.circuits.evidence import evidence
 from interp.circuits.explore import explore
-from interp.circuits.knockout import Knockout
+from interp.circuits.knockout import Knockout, places
 from interp.circuits.measured import KINDS, task_of
 from interp.circuits.pairs import pair_of
-from interp.circuits.table import best_first, first_stages, table
+from interp.circuits.roles import ROLES
+from interp.circuits.stages import AUTO
+from interp.circuits.table import best_first, first_stages, mlps, table
 from interp.finders.base import Effort, Kept, ModelFacts, Unit
 from interp.findings import Findings
 from interp.registry import finder
@@ -58,6 +60,15 @@ class Circuit:
     def needs(self, prompt: Prompt) -> None:
         """`UsageError` for a prompt without a pair."""
         pair_of(prompt)
+
+    def suits(self, prompt: Prompt, config: CircuitConfig) -> None:
+        """Refuse a prompt that has not the positions that the settings speak of."""
+        if config.position != "all":
+            places(prompt, config.position)
+        for stage in config.stages[1:]:
+            position = stage.partition("@")[2]
+            if position != AUTO and position not in ROLES:
+                places(prompt, position)
 
     def effort(self, config: CircuitConfig, prompts: Sequence[Prompt], shape: tuple[int, int]) -> Effort:
         """For ``--dry-run``: patching is nearly all of it. A head's total effect takes half of the blocks on average,
@@ -106,6 +117,7 @@ class Circuit:
             "backups": told["backups"],
             "evidence": told["told"],
             "evaluation": told["evaluation"],
+            "mlps": mlps(explored, sequences),
             "prompts": [
                 {"name": prompt.name, "T": len(prompt), "held_out": index in told["held_out"], "sequence": sequence}
                 for index, (prompt, sequence) in enumerate(zip(prompts, sequences, strict=True))

@@ -10,25 +10,29 @@ import torch
 
 from interp.circuits.attribution import attributions
 from interp.circuits.config import CircuitConfig
-from interp.circuits.dla import direct_logit_attribution
+from interp.circuits.dla import attribution_or_nan
 from interp.circuits.effects import Effects, direct_effects, total_effects
 from interp.circuits.knockout import places
 from interp.circuits.pairs import batch_of, pair_of
-from interp.circuits.states import Sides, sides_of
+from interp.circuits.states import Sides, side_by_side, sides_of
 from interp.finders.base import Kept, Unit
 from probes.base import Prompt
 
 PIECE = 32
-"""Pairs measured together, then stored."""
+"""Pairs measured together, then stored, at the most."""
 KINDS = ("total", "direct", "direct_frozen_mlps", "attribution", "attribution_ig", "dla")
 
 
-def pieces(prompts: Sequence[Prompt]) -> list[tuple[int, ...]]:
-    """Indices of prompts measured together: of one length, at most `PIECE`."""
+def pieces(model: Any, prompts: Sequence[Prompt]) -> list[tuple[int, ...]]:
+    """Indices of prompts measured together: of one length, at most `PIECE`, fewer where they are long."""
     by_length: dict[int, list[int]] = {}
     for index, prompt in enumerate(prompts):
         by_length.setdefault(len(prompt), []).append(index)
-    return [tuple(same[at : at + PIECE]) for same in by_length.values() for at in range(0, len(same), PIECE)]
+    found = []
+    for length, same in by_length.items():
+        step = side_by_side(model, length, PIECE)
+        found += [tuple(same[at : at + step]) for at in range(0, len(same), step)]
+    return found
 
 
 def effects_of(model: Any, prompts: Sequence[Prompt], config: CircuitConfig, kept: Kept) -> dict[str, np.ndarray]:
@@ -38,7 +42,7 @@ def effects_of(model: Any, prompts: Sequence[Prompt], config: CircuitConfig, kep
     Raises:
         UsageError: a position that a prompt does not have, or pairs that do not line up.
     """
-    groups = pieces(prompts)
+    groups = pieces(model, prompts)
     kept.phase("patching", len(groups))
     found: dict[str, np.ndarray] = {}
     for group in groups:
@@ -61,7 +65,7 @@ def _piece(model: Any, prompts: Sequence[Prompt], config: CircuitConfig) -> Unit
         "direct_frozen_mlps": direct_effects(model, sides, freeze_mlps=True, rows=config.tokens),
         "attribution": _attributed(model, sides, where, 1),
         "attribution_ig": _attributed(model, sides, where, config.points),
-        "dla": direct_logit_attribution(model, sides),
+        "dla": attribution_or_nan(model, sides),
     }
     arrays = {"gap": sides.gap.numpy().astype(np.float32)}
     for kind, effects in measured.items():

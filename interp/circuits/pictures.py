@@ -118,7 +118,7 @@ def charts(summary: Mapping[str, Any]) -> list[Chart]:
     evaluation = summary.get("evaluation") or {}
     made = [
         *behaviour_charts(summary.get("behaviour") or {}),
-        faithfulness_chart(evaluation),
+        faithfulness_chart(evaluation, bool(summary.get("held_out"))),
         *curve_charts(evaluation.get("curves") or {}, "head"),
         *curve_charts(evaluation.get("edge_curves") or {}, "edge"),
         completeness_chart(evaluation),
@@ -162,9 +162,10 @@ def behaviour_charts(told: Mapping[str, Any]) -> list[Chart]:
     return made
 
 
-def faithfulness_chart(evaluation: Mapping[str, Any]) -> Chart | None:
+def faithfulness_chart(evaluation: Mapping[str, Any], held_out: bool = True) -> Chart | None:
     """Logit difference of the whole model, the circuit, random heads and no head, by way to ablate."""
     ways = evaluation.get("faithfulness") or {}
+    chose = "did not choose" if held_out else "chose"
     names = [*(way for way in _WAYS if way in ways), *(way for way in ways if way not in _WAYS)]
     series = []
     for key, (label, role) in _BARS.items():
@@ -181,7 +182,7 @@ def faithfulness_chart(evaluation: Mapping[str, Any]) -> Chart | None:
         "what replaces the other heads",
         "logit difference",
         tuple(series),
-        "Bar: mean over the prompts that did not choose the circuit, with its 95 % interval.",
+        f"Bar: mean over the prompts that {chose} the circuit, with its 95 % interval.",
         x_names=tuple(names),
     )  # fmt: skip
 

@@ -64,15 +64,27 @@ EDGES = (
 )
 
 
+MLPS = (
+    Column("layer", "Int64", "layer", "Layer, counted from 0."),
+    Column("total", "float64", "total effect", f"Of the MLP's output taken from the corrupted run, {_SHARE}."),
+    Column("direct", "float64", "direct effect", "The same at the last position, heads held, later MLPs anew."),
+    Column("direct_frozen_mlps", "float64", "direct, MLPs held", "The same with later MLPs held as well."),
+    Column("dla", "float64", "DLA", "Direct logit attribution, logits."),
+    Column("attribution", "float64", "attribution", "First-order estimate of the total effect."),
+    Column("attribution_ig", "float64", "attribution, IG", "The same by integrated gradients."),
+)
+
+
 def sheets(summary: Mapping[str, Any], table: pd.DataFrame | None = None) -> list[Sheet]:
     """Those for which there are numbers; evidence also needs the finder's table, or ``summary["evidence"]``."""
     evaluation = summary.get("evaluation") or {}
     made = (
         _stages(summary),
         _evidence(summary, table),
-        _faithful(evaluation),
+        _faithful(summary),
         _minimal(evaluation.get("minimality") or {}),
         _edges(evaluation.get("edges") or {}),
+        _mlps(summary),
     )
     return [sheet for sheet in made if sheet.rows]
 
@@ -127,13 +139,15 @@ def _evidence(summary: Mapping[str, Any], table: pd.DataFrame | None) -> Sheet:
 _TOLD = ("class", "looks_from", "looks_at", "attention", "copying", "dla")
 
 
-def _faithful(evaluation: Mapping[str, Any]) -> Sheet:
-    rows = []
+def _faithful(summary: Mapping[str, Any]) -> Sheet:
+    rows, evaluation = [], summary.get("evaluation") or {}
     for how, one in (evaluation.get("faithfulness") or {}).items():
         means = [_mean(one.get(key)) for key in ("whole", "circuit", "empty", "of_whole", "share")]
         share = one.get("share") or {}
         rows.append((how, *means, share.get("low"), share.get("high"), _mean((one.get("random") or {}).get("share"))))
-    caption = "On prompts that did not choose the circuit. Share: 1 = the circuit does all that the heads do together."
+    held_out = bool(summary.get("held_out"))
+    where = "On prompts that did not choose the circuit." if held_out else "On the prompts that chose the circuit."
+    caption = f"{where} Share: 1 = the circuit does all that the heads do together."
     return Sheet("faithfulness", "Faithfulness", FAITHFUL, tuple(rows), caption)
 
 
@@ -159,6 +173,12 @@ def _edges(told: Mapping[str, Any]) -> Sheet:
     rows = tuple((name, *one) for name, best in (told.get("top") or {}).items() for one in best)
     caption = f"The largest of {told['edges']:,} edges between {told['nodes']:,} nodes." if rows else ""
     return Sheet("edges", "The largest edges", EDGES, rows, caption)
+
+
+def _mlps(summary: Mapping[str, Any]) -> Sheet:
+    rows = tuple(tuple(one[column.name] for column in MLPS) for one in summary.get("mlps") or [])
+    caption = "On the prompts that chose. MLPs are no part of the circuit: they are kept and computed anew."
+    return Sheet("mlps", "Effects of the MLPs", MLPS, rows, caption)
 
 
 def _mean(one: Any) -> float | None:

@@ -1,5 +1,5 @@
 """Search of a circuit backwards from the logits, stage by stage (Wang et al. 2022, arXiv 2211.00593, section 3; Merullo
-et al. 2023, arXiv 2310.08744, section 3).
+et al. 2023, arXiv 2310.08744, section 2.2).
 
 1. Stage 0 takes the heads with the largest direct effect on the logit difference.
 2. Each next stage asks which earlier heads reach those of the stage before through their queries, keys or values at one
@@ -35,9 +35,9 @@ Measured = tuple[np.ndarray, np.ndarray, np.ndarray]
 whole prompt [prompt]."""
 END, AUTO = "end", "auto"
 MOST = 32
-"""Pairs measured together, then stored."""
-BATCH, HELD = 1 << 28, 1 << 30
-"""Bytes that both sides of one batch may take, and those of all batches that are kept between stages."""
+"""Pairs measured together, then stored, at the most."""
+HELD = 1 << 30
+"""Bytes that both sides of all batches may take that are kept between stages."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,6 @@ def search(
     Raises:
         UsageError: a prompt without a pair, or twins that make no difference.
     """
-    if config.stages[0] != f"logits@{END}":
-        raise UsageError(f"stages: {config.stages[0]!r}; the answer is read at the end, so the first is logits@{END}")
     select, _ = halves(prompts, config)
     runs = Runs(model, prompts, config, kept, direct)
     found: list[Stage] = []
@@ -187,11 +185,11 @@ class Runs:
     ):
         self.model, self.prompts, self.config, self.kept, self.direct = model, prompts, config, kept, direct
         self.pairs = [pair_of(prompt) for prompt in prompts]
-        # resid, MLP and z of the clean side; MLP and z of the other
-        token = 4 * model.n_layers * (3 * model.d_model + 2 * model.n_heads * model.d_head)
-        self.batches = batches(self.pairs, max(1, min(MOST, BATCH // (token * max(map(len, prompts))))))
+        from interp.circuits.states import bytes_of_a_token, side_by_side
+
+        self.batches = batches(self.pairs, side_by_side(model, max(map(len, prompts)), MOST))
         self.held: dict[int, Any] = {}
-        self.room = HELD // max(1, token)
+        self.room = HELD // bytes_of_a_token(model)
 
     def sides(self, number: int) -> Any:
         """Both sides of a batch."""

@@ -67,6 +67,20 @@ class Sides:
         return self.corrupt.difference - self.clean.difference
 
 
+BATCH = 1 << 28
+"""Bytes that both sides of one batch may take."""
+
+
+def bytes_of_a_token(model: Any) -> int:
+    """What `Sides` keep of one token: residual, MLPs and z of the clean side, MLPs and z of the other."""
+    return max(1, 4 * model.n_layers * (3 * model.d_model + 2 * model.n_heads * model.d_head))
+
+
+def side_by_side(model: Any, length: int, most: int) -> int:
+    """Pairs of `length` tokens, at most `most`, whose sides fit into `BATCH`; one in any case."""
+    return max(1, min(most, BATCH // (bytes_of_a_token(model) * length)))
+
+
 def sides_of(model: Any, batch: Batch) -> Sides:
     """Run both sides."""
     from interp.circuits.metric import metric_of

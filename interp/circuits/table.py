@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from interp.circuits.config import COLUMNS, NONE, CircuitConfig, Head
+from interp.circuits.measured import KINDS
 from interp.circuits.shares import interval, share
 from interp.circuits.tests_of_heads import p_values
 from interp.finders.base import Unit
@@ -52,13 +53,29 @@ def table(explored: Unit, sequences: list[int], config: CircuitConfig) -> pd.Dat
         if (layer, head) in first:
             number, _ = first[layer, head]
             row["stage"] = number
-            row["stage_effect"] = float(arrays[f"stage.{number}"][layer, head, select].mean())
+            row["stage_effect"] = float(of(f"stage.{number}", select)[layer, head].mean())
             row["stability"] = float(arrays[f"stability.{number}"][layer, head])
             if f"again.{number}" in arrays:
                 row["held_out_found"] = bool(arrays[f"again.{number}"][layer, head])
         rows.append(row)
     made = pd.DataFrame(rows, columns=[column.name for column in COLUMNS])
     return made.astype({column.name: column.dtype for column in COLUMNS})
+
+
+def mlps(explored: Unit, sequences: list[int]) -> list[dict[str, Any]]:
+    """Effects of every MLP, one row a layer, taken and named as in `table`: shares of the gap, ``dla`` in logits."""
+    arrays, select = explored.arrays, explored.facts["select"]
+    chosen = [sequences[index] for index in select]
+    gap = once(arrays["gap"][select], chosen)
+    means = {
+        kind: once(arrays[f"{kind}_mlps"][..., select], chosen).mean(-1) / (1.0 if kind == "dla" else gap.mean())
+        for kind in KINDS
+    }
+    return [
+        {"layer": layer}
+        | {kind: None if np.isnan(values[layer]) else float(values[layer]) for kind, values in means.items()}
+        for layer in range(len(means["total"]))
+    ]
 
 
 def once(values: np.ndarray, sequences: list[int]) -> np.ndarray:

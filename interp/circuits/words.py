@@ -133,8 +133,8 @@ def caveats(findings: Findings, prompts: Sequence[Prompt], config: CircuitConfig
     taken = len([head for stage in told["stages"] for head in stage["heads"]])
     if taken:
         said.append(
-            f"A stage takes {config.share:.0%} of the heads, {config.least} at least, whatever their effects, so how "
-            "many there are is a setting; see how often each is found again."
+            f"A stage takes {config.share:.0%} of the heads that can reach it, {config.least} at least, whatever their "
+            "effects, so how many there are is a setting; see how often each is found again."
         )
     for stage in told["stages"]:
         if stage["why"]:

@@ -102,7 +102,8 @@ Prompts = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE.jsonl",
-        help="One JSON object a line: text and optionally name; for finders on needles: context, answer, question.",
+        help="One JSON object a line: text and optionally name; for finders on needles: context, answer, question; on "
+        "pairs: clean, corrupt, answer, wrong.",
     ),
 ]
 MaxLength = Annotated[

@@ -75,7 +75,8 @@ def repair(
     if from_ is not None:
         from interp.repairs.calls import settings_from
 
-        given |= {setting: ",".join(labels) for setting, labels in settings_from(from_).items()}
+        for setting, value in settings_from(from_).items():
+            given[setting] = value if isinstance(value, str) else ",".join(map(str, value))
     scan(
         model=model,
         find="repair",

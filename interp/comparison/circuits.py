@@ -1,4 +1,4 @@
-"""Circuits side by side: which heads they share, against chance (Merullo et al. 2023, arXiv 2310.08744, section 4)."""
+"""Circuits side by side: which heads they share, against chance (Merullo et al. 2023, arXiv 2310.08744)."""
 
 from __future__ import annotations
 

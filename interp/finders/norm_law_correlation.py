@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from interp.scoring.ranks import ranks
+
 
 @dataclass(frozen=True)
 class Correlation:
@@ -25,13 +27,6 @@ def pearson(x: np.ndarray, y: np.ndarray) -> float | None:
     x, y = x - x.mean(), y - y.mean()
     length = float(np.sqrt((x @ x) * (y @ y)))
     return float(np.clip(x @ y / length, -1, 1)) if length > 0 else None
-
-
-def ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 1, ties at their mean rank."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return (last - (counts - 1) / 2)[inverse]
 
 
 def varies(values: np.ndarray) -> bool:

@@ -154,8 +154,8 @@ paper = Paper(
         "The published edit is told which colours are wrong: what it reaches is an upper bound, no fix.",
         "The heads that are edited are chosen on one half of the prompts and judged on the other; the paper edited "
         "heads of IOI's circuit.",
-        "How many heads a circuit has follows from the share a stage takes, so the sizes are not a finding; what they "
-        "share beyond chance is.",
+        "How many heads a circuit has follows from the settings share and least, so the sizes are not a finding; what "
+        "they share beyond chance is.",
         f"The paper does not list all {merullo2023_rules.published()['in_circuit_heads']} heads of its circuits.",
     ),
 )

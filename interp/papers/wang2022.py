@@ -88,8 +88,8 @@ def claims() -> tuple[Claim, ...]:
             "the circuit matters",
             "The circuit does the task: without it the answer is lost.",
             NO_FIGURE,
-            "With the outputs of all its heads from the twin the logit difference falls on the held-out prompts, and "
-            "by more than with as many random heads of the same layers: 95 % intervals below 0.",
+            "With the outputs of its heads that support the answer from the twin the logit difference falls on the "
+            "held-out prompts, and by more than with as many random heads of the same layers: 95 % intervals below 0.",
             rules.knocked_out,
         ),
         Claim(
@@ -143,9 +143,9 @@ paper = Paper(
     circuit_checks.checks,
     ("ioi",),
     (
-        "Heads are chosen by one rule, a share of all heads a stage (setting share, after Merullo et al. 2023), on one "
-        "half of the templates and judged on the other; the paper chose its heads by hand. How large the circuit is "
-        "follows from that share.",
+        "Heads are chosen by one rule, a share of the heads a stage can reach (settings share, after Merullo et al. "
+        "2023, and least), on one half of the templates and judged on the other; the paper chose its heads by hand. "
+        "How large the circuit is follows from those settings.",
         "The templates and names are this package's own, so published logit differences are not expected to be met to "
         "the digit.",
         "Backups are told from the prompts that chose the movers: no effect of theirs is kept prompt by prompt.",

@@ -127,7 +127,7 @@ def small(evidence: Evidence) -> Outcome:
     given = evaluated(evidence)
     if isinstance(given, Outcome):
         return given
-    _, told, _ = given
+    found, told, _ = given
     part = told["size"] / told["heads"]
     said = f"{told['size']} of {told['heads']} heads ({part:.0%})"
     random = told["faithfulness"][told["how"]].get("random")
@@ -135,6 +135,10 @@ def small(evidence: Evidence) -> Outcome:
         return missing("the model has too few other heads for a random circuit of that size", said)
     what = "F(C) beyond that of random circuits of its size and layers, logits,"
     outcome = by_interval(random["difference"], above=0.0, what=what, digits=2)
+    settings = found.summary["settings"]
+    if part > share() and settings["least"] > settings["share"] * told["heads"]:
+        why = f"a stage takes {settings['least']} heads at least, more than its share of so small a model"
+        return replace(missing(why, said), measured=f"{said}; {outcome.measured}")
     if outcome.verdict == "holds" and part > share():
         outcome = replace(outcome, verdict="does not hold", why=f"it is larger than {share():.0%} of the heads")
     return replace(outcome, measured=f"{said}; {outcome.measured}")
@@ -207,7 +211,7 @@ def minimal(evidence: Evidence) -> Outcome:
 
 
 def knocked_out(evidence: Evidence) -> Outcome:
-    """The run's causal check: the circuit's heads from the twin, against random ones."""
+    """The run's causal check: the circuit's heads that support the answer from the twin, against random ones."""
     if (why := able(evidence, RUN)) is not None:
         return why
     told = evidence.claims(RUN)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interp.ablation.calls import as_label
@@ -62,15 +63,17 @@ def repair(
     return scan(model, "repair", config={**(config or {}), **given}, **scan_options)
 
 
-def settings_from(run: str | os.PathLike[str]) -> dict[str, list[str]]:
-    """``heads``, ``pointers`` and ``movers`` as the classes of a circuit run give them.
+def settings_from(run: str | os.PathLike[str]) -> dict[str, Any]:
+    """``heads``, ``pointers`` and ``movers`` as the classes of a circuit run give them, and where they are from
+    (``origin``, ``origin_shape``).
 
     Raises:
         UsageError: a run of another finder, or one that has neither inhibition heads nor negative movers.
     """
     from interp.runs.result import open_run
 
-    findings = open_run(run).findings
+    opened = open_run(run)
+    findings, model = opened.findings, opened.provenance["model"]
     classes = findings.summary.get("classes")
     if findings.finder != "circuit" or not isinstance(classes, dict):
         raise UsageError(f"{os.fspath(run)} is a run of {findings.finder}; expected one of --find circuit")
@@ -83,4 +86,8 @@ def settings_from(run: str | os.PathLike[str]) -> dict[str, list[str]]:
             f"{os.fspath(run)} has no inhibition heads and no negative movers; name heads with --heads, or leave both "
             "out to have them chosen"
         )
-    return {setting: labels for setting, labels in found.items() if labels}
+    return {
+        **{setting: labels for setting, labels in found.items() if labels},
+        "origin": f"circuit of run {Path(run).resolve().name} ({model['name']})",
+        "origin_shape": [int(model["layers"]), int(model["heads"])],
+    }

@@ -15,14 +15,15 @@ from probes.base import Prompt
 
 
 def split(prompts: Sequence[Prompt], config: RepairConfig) -> tuple[list[int], list[int]]:
-    """(training, held-out) indices, seeded; prompts of the same tokens stay together. At least `MIN_PROMPTS` judge
-    where that leaves `MIN_TRAIN` to train on."""
+    """(training, held-out) indices, seeded; of prompts of the same tokens the first stands for all. At least
+    `MIN_PROMPTS` judge where that leaves `MIN_TRAIN` to train on."""
     sequences = numbered([prompt.hash for prompt in prompts])
-    n = len(set(sequences))
+    first = [index for index, one in enumerate(sequences) if sequences.index(one) == index]
+    n = len(first)
     n_test = max(n - int(n * config.train), MIN_PROMPTS if n >= MIN_PROMPTS + MIN_TRAIN else min(n, 1))
     held_out = set(np.random.default_rng((config.seed, n)).permutation(n)[:n_test].tolist())
-    test = [index for index, one in enumerate(sequences) if one in held_out]
-    return sorted(set(range(len(prompts))) - set(test)), test
+    test = [index for index in first if sequences[index] in held_out]
+    return [index for index in first if index not in test], test
 
 
 @dataclass(frozen=True, order=True)

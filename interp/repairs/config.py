@@ -40,6 +40,8 @@ class RepairConfig:
     controls: int = 2  # draws, a prompt, of as many random heads of the same layers
     rows: int = 64  # prompts run side by side
     seed: int = 0  # of the split, the random heads, the donors and the bootstrap
+    origin: str = ""  # where the heads were read from, in words (told, not read again)
+    origin_shape: tuple[int, ...] = ()  # layers and heads of the model they were found in
 
     def __post_init__(self) -> None:
         if not 0 < self.train < 1:

@@ -35,6 +35,7 @@ import numpy as np
 import pandas as pd
 
 from interp.ablation.choose import control_layers
+from interp.ablation.measure import check_origin
 from interp.circuits.pairs import pair_of
 from interp.finders.base import Kept, ModelFacts, Unit
 from interp.findings import Findings
@@ -61,6 +62,7 @@ class Repair:
 
     def measure(self, model: Any, prompt: Prompt, config: RepairConfig) -> Unit:
         """1. The untouched model."""
+        check_origin(model, config)
         for labels in (config.heads, config.pointers, config.movers):
             named(labels, model)
         return checking.untouched(model, prompt, config)
@@ -108,7 +110,8 @@ class Repair:
             "held_out": [i in test for i in range(len(prompts))],
             "names": [prompt.name for prompt in prompts],
             "untouched": {
-                name: float(np.mean([unit.facts[name] for unit in units])) for name in ("difference", "choice", "top1")
+                name: float(np.mean([units[i].facts[name] for i in sorted((*train, *test))]))
+                for name in ("difference", "choice", "top1")
             },
             "pointers": found["pointers"],
             "movers": found["movers"],
@@ -157,6 +160,7 @@ class Repair:
         more = {
             "claims": claims,
             "texts": texts,
+            "texts_why": examined.facts.get("why") if examined else None,
             "texts_random": bool(examined and examined.facts.get("random")),
             "pointed": float(np.mean(pointed)) if pointed else None,
         }

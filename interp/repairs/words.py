@@ -83,7 +83,11 @@ def found(findings: Findings, config: RepairConfig, facts: ModelFacts) -> str:
         for edit, told in summary["edits"].items()
         if told["heads"]
     ]
-    without = [edit for edit, told in summary["edits"].items() if not told["heads"]]
+    without = [
+        edit for edit, told in summary["edits"].items() if not told["heads"] and edit not in summary["undefined"]
+    ]
+    if not chosen and not without:
+        return f"None of the edits ({', '.join(config.edits)}) can be made in these prompts."
     verb = "Named" if config.heads else f"Chosen on {count(len(summary['train']), 'training prompt')} of {facts.name}"
     said = f"{verb}: {'; '.join(chosen)}." if chosen else f"{verb}: no edit of any head brings more prompts right."
     if chosen and without:
@@ -110,7 +114,7 @@ def verdict(findings: Findings, config: RepairConfig) -> str:
             f"{span(one[key])}{random}: {checked.verdict}. It repairs {one['repaired']} and breaks {one['broken']}."
         )
     elif summary["train"]:
-        free = [name for name in config.edits if name != ORACLE]
+        free = [name for name in config.edits if name != ORACLE and name not in summary["undefined"]]
         said = (
             f"No edit that can do without the answer ({', '.join(free)}) brought more training prompts right: "
             "there is none to judge."
@@ -150,7 +154,9 @@ def caveats(findings: Findings, prompts: Sequence[Prompt], config: RepairConfig)
         "Edits act at the last token alone. On plain text, which has no candidates, only scale can be applied (there "
         "at every token); the others leave such text as it is."
     )
-    if config.heads:
+    if config.origin:
+        said.append(f"The heads are those of the {config.origin}.")
+    elif config.heads:
         said.append("The heads were named, not chosen; if they were chosen on these prompts, nothing is held out.")
     cut = sum(prompt.truncated for prompt in prompts)
     if cut:
@@ -165,6 +171,8 @@ def held_out_caveats(findings: Findings) -> list[str]:
         tells = "is the answer's" if summary["spare"] else "is a wrong answer's"
         share = summary["pointed"] if summary["spare"] else 1 - summary["pointed"]
         said.append(f"On the held-out prompts the slot pointed at {tells} in {percent(share)}.")
+    if summary.get("texts_why"):
+        said.append(f"What scaling does to plain text was not measured: {summary['texts_why']}.")
     if summary["texts"]:
         change = sum(one["edited"] - one["loss"] for one in summary["texts"]) / len(summary["texts"])
         what = "random-token text" if summary["texts_random"] else "plain text"

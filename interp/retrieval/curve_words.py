@@ -9,6 +9,7 @@ from interp.finders.sink_words import count
 from interp.findings import Verification
 from interp.retrieval.config import RetrievalConfig
 from interp.retrieval.effect import Effect
+from interp.retrieval.plain_text import DRAWS
 from interp.verify import MIN_PROMPTS
 
 if TYPE_CHECKING:
@@ -110,7 +111,10 @@ def caveats(
     """What a reader must know."""
     said = [f"Masked means: {HOW[config.how]}, {WHEN[config.when]}."]
     if told["losses"]:
-        said.append("On plain text heads are masked at every position.")
+        said.append(
+            "On plain text heads are masked at every position; of the random sets it is run with "
+            f"{min(DRAWS, config.draws)}."
+        )
     if k > retrieval:
         said.append(f"The smallest number of masked heads, {k}, is above the number of retrieval heads, {retrieval}.")
     dropped = [one for one in config.ks if str(one) not in sets]

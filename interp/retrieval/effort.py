@@ -8,7 +8,7 @@ from math import ceil
 from interp.finders.base import Effort
 from interp.retrieval import closed_book, plain_text
 from interp.retrieval.config import RetrievalConfig
-from interp.retrieval.examine import DRAWS
+from interp.retrieval.proof import STEPS
 from interp.retrieval.split import split
 from interp.retrieval.task import task_of
 from probes.base import Prompt
@@ -28,13 +28,13 @@ def effort(config: RetrievalConfig, prompts: Sequence[Prompt], shape: tuple[int,
     tokens, steps, caches = 2 * config.random_tokens * len(tasks), 0, 1 + config.share_prefix
     if sets and len(held_out) < len(tasks):
         arms, once = 1 + sets * (1 + config.draws), config.when == "decode"
-        passes += len(held_out) * (2 if once else arms + 2)  # the answers, and the proof of two masks
-        decodes += sum(ceil(arms / batch) * task.max_new_tokens + 1 for task in held_out)
+        proof = 2 * (3 if config.how == "block" else 2)  # two masks (and none, for block), each there twice
+        passes += len(held_out) * (2 if once else arms + proof)
+        decodes += sum(ceil(arms / batch) * task.max_new_tokens + min(STEPS, task.max_new_tokens) for task in held_out)
         caches += min(batch, arms)
-        draws = min(DRAWS, config.draws)
         if config.how != "block":
-            tokens += config.texts * plain_text.LENGTH * (1 + sets * (1 + draws))
-        questions, asked = len(closed_book.KINDS) * config.closed_book, 2 + draws
+            tokens += config.texts * plain_text.LENGTH * (1 + sets * (1 + min(plain_text.DRAWS, config.draws)))
+        questions, asked = len(closed_book.KINDS) * config.closed_book, 2 + config.draws
         tokens += questions * QUESTION * (1 if once else asked)
         steps += questions * closed_book.MOST * ceil(asked / batch)
     return Effort(passes / len(tasks), ceil(decodes / len(tasks)), caches, tokens, steps)

@@ -32,10 +32,14 @@ FIRST, AROUND = 4, 32
 
 
 def shown(instances: Instances, heads: Sequence[Head]) -> dict[str, Any] | None:
-    """Which instance and heads are shown: the shortest kept one that was answered word for word, if there is one;
-    None where nothing was kept or no head copies."""
-    kept = np.flatnonzero(instances.kept)
-    if not len(kept) or not heads:
+    """Which instance and heads are shown: the shortest kept one in which the best head copied, one answered word for
+    word if there is such; None where nothing was kept or no head copies.
+
+    Args:
+        heads: those that copy at all, the best first.
+    """
+    kept = [i for i in np.flatnonzero(instances.kept) if heads and instances.units[i].arrays["events"][heads[0]] > 0]
+    if not kept:
         return None
     index = int(min(kept, key=lambda i: (not instances.exact[i], len(instances.tasks[i].prompt))))
     return {

@@ -12,8 +12,6 @@ from interp.retrieval.config import RetrievalConfig
 from interp.retrieval.masks import mask_of
 from interp.retrieval.sets import arms_of, judged
 
-DRAWS = 2
-"""Random sets a K, of those of the needles, that run on plain text; questions run under all of them."""
 NOTHING_MASKED = "no head was masked"
 
 
@@ -29,7 +27,7 @@ def examined(model: Any, findings: Findings, config: RetrievalConfig) -> Unit:
     """
     sets = findings.summary["masks"]
     k = judged(sets, len(findings.summary["retrieval"]))
-    arms = arms_of(sets, DRAWS)
+    arms = arms_of(sets, plain_text.DRAWS)
     asked = [arm for arm in arms_of(sets) if arm.kind == "untouched" or arm.k == k]
     told: dict[str, Any] = {
         "arms": [arm.told for arm in arms],

@@ -30,8 +30,10 @@ import numpy as np
 
 from interp.finders.base import ModelFacts, Unit
 from interp.findings import Findings
+from interp.interventions.uniform_heads import query_site
 from interp.registry import finder
 from interp.retrieval import cache, causal, event, measure, pictures, published, sets, stability, words
+from interp.retrieval.causal_check import broken, others, proofs_of
 from interp.retrieval.claims import claims
 from interp.retrieval.config import RetrievalConfig
 from interp.retrieval.curves import curves
@@ -60,6 +62,8 @@ class RetrievalHeads:
         Raises:
             UsageError: the prompt holds no needle.
         """
+        if config.how == "uniform" and any(config.ks):
+            query_site(model, 0)  # a family in which it cannot be done is refused before anything is measured
         return measure.measured(model, prompt, config)
 
     def find(
@@ -85,7 +89,7 @@ class RetrievalHeads:
             "judging": sorted(judging),
             "prompts": told_of(instances, judging),
             "masks": masks_of(instances, choosing, retrieval, config),
-            "shown": event.shown(instances, found.heads(0.0)),
+            "shown": event.shown(instances, found.copying()),
             "claims": claims(instances, found, halves, config),
         }
         findings = Findings(
@@ -134,7 +138,11 @@ class RetrievalHeads:
         done = replace(
             findings,
             verification=summed.verification,
-            summary={**findings.summary, "claims": {**findings.summary["claims"], **summed.claims}},
+            summary={
+                **findings.summary,
+                "claims": {**findings.summary["claims"], **summed.claims},
+                "broken": broken(proofs_of(checks), others(findings, checks)),
+            },
             caveats=[*findings.caveats, *summed.caveats],
             charts=[*summed.charts, *findings.charts],
             sheets=[*summed.sheets, *findings.sheets],

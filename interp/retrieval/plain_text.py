@@ -16,6 +16,8 @@ from interp.tracing.calls import next_token_loss
 from interp.tracing.tracer import trace
 from probes import text
 
+DRAWS = 2
+"""Random sets a K, of those of the needles, that run on plain text; questions run under all of them."""
 LENGTH = 256
 """Tokens of a text at most."""
 LOGITS = 1 << 27

@@ -11,10 +11,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from interp.scoring import bootstrap
 from interp.verify import LEVEL, RESAMPLES
-
-CELLS = 4_000_000
-"""Numbers held at a time; bounds the memory however many heads and instances there are."""
 
 
 def sums(values: np.ndarray, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -30,18 +28,6 @@ def sums(values: np.ndarray, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return member @ values, member.sum(axis=1)
 
 
-def draws(n: int, seed: int, resamples: int = RESAMPLES) -> np.ndarray:
-    """[resample, needle] how often each of n needles is drawn, n a time."""
-    rng = np.random.default_rng(seed)
-    counts = np.empty((resamples, n))
-    step = max(1, CELLS // n)
-    for first in range(0, resamples, step):
-        last = min(first + step, resamples)
-        drawn = rng.integers(0, n, (last - first, n)) + n * np.arange(last - first)[:, None]
-        counts[first:last] = np.bincount(drawn.ravel(), minlength=(last - first) * n).reshape(-1, n)
-    return counts
-
-
 def resampled(
     values: np.ndarray, which: np.ndarray, seed: int, resamples: int = RESAMPLES
 ) -> Iterator[tuple[slice, np.ndarray]]:
@@ -53,9 +39,9 @@ def resampled(
         seed: of the draws, which are the same for all columns.
     """
     totals, counts = sums(values, which)
-    times = draws(len(counts), seed, resamples)
+    times = bootstrap.draws(len(counts), seed, resamples)
     instances = (times @ counts)[:, None]
-    step = max(1, CELLS // resamples)
+    step = max(1, bootstrap.CELLS // resamples)
     for first in range(0, values.shape[1], step):
         columns = slice(first, min(first + step, values.shape[1]))
         yield columns, (times @ totals[:, columns]) / instances
@@ -73,7 +59,4 @@ def around(mean: float, drawn: np.ndarray) -> tuple[float, float]:
 
 def intervals(values: np.ndarray, which: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """(low, high) [column]: 95 % percentile intervals of the mean over instances; see the module docstring."""
-    low, high = np.zeros(values.shape[1]), np.zeros(values.shape[1])
-    for columns, means in resampled(values, which, seed):
-        low[columns], high[columns] = np.quantile(means, ((1 - LEVEL) / 2, (1 + LEVEL) / 2), axis=0)
-    return low, high
+    return bootstrap.intervals(*sums(values, which), seed, resamples=RESAMPLES, level=LEVEL)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from interp.finders.norm_law_correlation import spearman
 from interp.retrieval.resample import around, resampled, sums
+from interp.scoring.ranks import rank_correlations
 from interp.verify import LEVEL
 
 HALVES = 200
@@ -62,17 +62,16 @@ def halves(per_instance: np.ndarray, which: np.ndarray, seed: int) -> Halves | N
         return None
     rng = np.random.default_rng((seed, n))
     copying = bool((per_instance > 0).any())
-    correlations, overlaps, example, silent = [], [], None, 0
-    for _ in range(HALVES):
+    sides, overlaps, silent = np.empty((HALVES, 2, totals.shape[1])), [], 0
+    for both in sides:
         order = rng.permutation(n)
-        left, right = (totals[side].sum(axis=0) / counts[side].sum() for side in (order[: n // 2], order[n // 2 :]))
-        example = np.stack([left, right]) if example is None else example
+        for into, side in zip(both, (order[: n // 2], order[n // 2 :]), strict=True):
+            into[:] = totals[side].sum(axis=0) / counts[side].sum()
         if copying:
-            correlations.append(spearman(left, right) or 0.0)
-            overlaps.append(top_overlap(left, right) or 0.0)
-            silent += not (left.any() and right.any())
-    assert example is not None
-    return Halves(np.array(correlations), np.array(overlaps), example, n, silent)
+            overlaps.append(top_overlap(*both) or 0.0)
+            silent += not both.any(axis=1).all()
+    correlations = np.nan_to_num(rank_correlations(sides[:, 0], sides[:, 1])) if copying else np.empty(0)
+    return Halves(correlations, np.array(overlaps), sides[0], n, silent)
 
 
 def over_halves(values: np.ndarray, needles: int, why: str, silent: int = 0) -> dict[str, Any]:

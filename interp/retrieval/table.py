@@ -101,9 +101,15 @@ class Scores:
 
     def heads(self, threshold: float) -> list[Head]:
         """The retrieval heads, best first."""
+        return self._ordered(self.retrieval(threshold))
+
+    def copying(self) -> list[Head]:
+        """The heads that copied anything at all, best first."""
+        return self._ordered(np.nan_to_num(self.score, nan=-1.0) > 0)
+
+    def _ordered(self, which: np.ndarray) -> list[Head]:
         order = np.argsort(-np.nan_to_num(self.score, nan=-1.0), kind="stable")
-        reached = self.retrieval(threshold)
-        return [self.pair(at) for at in order if reached[at]]
+        return [self.pair(at) for at in order if which[at]]
 
     def pair(self, at: Any) -> Head:
         """(layer, head) of a flat index."""

@@ -38,8 +38,11 @@ def recall_lost(findings: Findings) -> str:
     changes = [claims.get(f"mask.{kind}.{k}", {}).get("mean") for kind in ("retrieval", "random")]
     if k is None or None in changes:
         return ""
-    if claims["mask.untouched"]["n"] < MIN_PROMPTS:
-        return ""  # too few to say anything in large letters
+    checked = findings.verification
+    if claims["mask.untouched"]["n"] < MIN_PROMPTS or checked is None or checked.effect is None:
+        return ""  # too few to say anything in large letters, or nothing to lose
+    if findings.summary["broken"]:
+        return ""
     untouched = claims["mask.untouched"]["mean"]
     which, others = ("the best one", "a random one") if k == 1 else (f"the best {k}", "as many random heads")
     return (
@@ -75,13 +78,14 @@ def unanswered(instances: Instances, facts: ModelFacts, config: RetrievalConfig)
 
 def ways_out(instances: Instances) -> str:
     """What might bring answers back, of what was not tried: ``shorter prompts (--max-length), or a larger model``."""
-    forms = {task.form for task in instances.tasks}
+    forms = {task.form for task in instances.tasks} | {one["form"] for one in forms_of(instances)}
     ways = ["shorter prompts (--max-length)"]
     if "own" in forms:
         if all(task.prompt.text.rstrip().endswith("Answer:") for task in instances.tasks):
             ways.append('a "prefix" in each line of the file, which begins the answer')
     elif "prefix" not in forms:
-        ways.append("the answer's beginning behind the question (--probe-set form=prefix)")
+        without = ", without --chat" * ("chat" in forms)  # in the template's turn nothing can be begun
+        ways.append(f"the answer's beginning behind the question (--probe-set form=prefix{without})")
     if not forms & {"own", "chat"}:
         ways.append("the model's chat template, if it has one (--probe-set form=chat --chat)")
     return f"{', '.join(ways)}, or a larger model"

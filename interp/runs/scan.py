@@ -22,6 +22,7 @@ from interp.runs.result import ScanResult, prompt_record
 from interp.runs.run import Request, Tally, claim, execute
 from interp.runs.settings import as_dict
 from interp.runs.store import SCHEMA, RunFolder, RunFolderError, plain
+from interp.scoring.compiled import telling
 from interp.text import file_name
 from probes.base import Prompt
 
@@ -108,7 +109,7 @@ def scan(
         folder.prepare()
         told.say(f"{loaded.name}: {len(ready)} prompts from {planned.source.told}; position 0: {loaded.position0}")
         told.say(f"run folder: {folder.path}")
-        with locked(folder.path):
+        with locked(folder.path), telling(told.say):
             claim(folder, request, fresh)
             record, tally = new_record(planned, request, checked, started, command), Tally()
             request = written_on(request, folder, told, record, tally)

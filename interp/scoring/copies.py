@@ -8,6 +8,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from interp.scoring.compiled import announced
+
 FIELDS = ("distinct", "events")
 """Columns of the result: span positions copied at least once, and steps at which the head copied."""
 
@@ -28,22 +30,59 @@ def copies(top_key: np.ndarray, context: np.ndarray, generated: np.ndarray, span
         ValueError: shapes that do not belong together, or a span that is no part of the prompt.
     """
     _check(top_key, context, generated, span)
-    return _copies(np.ascontiguousarray(top_key), np.asarray(context), np.asarray(generated), *map(int, span))
+    return copies_of_many(top_key[None], np.asarray(context)[None], np.asarray(generated)[None], np.array([span]))[0]
 
 
-@numba.njit(cache=True)
-def _copies(top_key, context, generated, start, stop):
-    n_heads, n_steps = top_key.shape
-    out = np.zeros((n_heads, 2), dtype=np.int64)
-    last = np.full(stop - start, -1, dtype=np.int64)  # the head that copied a position last
-    for head in range(n_heads):
+def copies_of_many(top_key: np.ndarray, contexts: np.ndarray, generated: np.ndarray, spans: np.ndarray) -> np.ndarray:
+    """`copies` of many instances at once.
+
+    Args:
+        top_key: int [instance, head, step]; negative where there is none, so also behind an instance's last step.
+        contexts: int [instance, position], short ones filled up with anything.
+        generated: int [instance, step], short ones filled up with anything.
+        spans: int [instance, 2], (start, stop) of each.
+
+    Returns:
+        int64 [instance, head, 2], columns as `FIELDS`.
+
+    Raises:
+        ValueError: shapes that do not belong together, numbers that are no integers, or a span that is no part of its
+            context.
+    """
+    n = len(top_key)
+    shapes = [list(np.shape(one)) for one in (top_key, contexts, generated, spans)]
+    if [len(shape) for shape in shapes] != [3, 2, 2, 2] or shapes[3][1] != 2 or {shape[0] for shape in shapes} != {n}:
+        raise ValueError(f"copies_of_many: expected [instance, head, step], two of rank 2 and spans, got {shapes}")
+    if shapes[2][1] != shapes[0][2]:
+        raise ValueError(f"copies_of_many: {shapes[0][2]} steps of top keys, {shapes[2][1]} generated ids")
+    given = [np.ascontiguousarray(one) for one in (top_key, contexts, generated, spans)]
+    if not all(np.issubdtype(one.dtype, np.integer) for one in given):
+        raise ValueError("copies_of_many: top keys, ids and spans must be integers")
+    wrong = np.flatnonzero((spans[:, 0] < 0) | (spans[:, 1] <= spans[:, 0]) | (spans[:, 1] > shapes[1][1]))
+    if len(wrong):
+        raise ValueError(
+            f"copies_of_many: span {spans[wrong[0]].tolist()} of instance {wrong[0]} is no part of a context of "
+            f"{shapes[1][1]} tokens"
+        )
+    return _copies(*given)
+
+
+@announced
+@numba.njit(cache=True, parallel=True)
+def _copies(top_key, contexts, generated, spans):
+    n_instances, n_heads, n_steps = top_key.shape
+    out = np.zeros((n_instances, n_heads, 2), dtype=np.int64)
+    for one in numba.prange(n_instances * n_heads):
+        instance, head = one // n_heads, one % n_heads
+        start, stop = spans[instance, 0], spans[instance, 1]
+        copied = np.zeros(stop - start, dtype=np.bool_)
         for step in range(n_steps):
-            key = top_key[head, step]
-            if start <= key < stop and context[key] == generated[step]:
-                out[head, 1] += 1
-                if last[key - start] != head:
-                    last[key - start] = head
-                    out[head, 0] += 1
+            key = top_key[instance, head, step]
+            if start <= key < stop and contexts[instance, key] == generated[instance, step]:
+                out[instance, head, 1] += 1
+                if not copied[key - start]:
+                    copied[key - start] = True
+                    out[instance, head, 0] += 1
     return out
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from interp.scoring.compiled import announced
+
 
 def level_heads(pairs: np.ndarray, counts: np.ndarray, draws: np.ndarray, tolerance: int) -> np.ndarray:
     """Cluster the pairs of every resample: the most frequent pair names a level and takes in its neighbours.
@@ -35,6 +37,7 @@ def level_heads(pairs: np.ndarray, counts: np.ndarray, draws: np.ndarray, tolera
     return _level_heads(starts, ends, counts.astype(np.int64), draws.astype(np.int64), tolerance)
 
 
+@announced
 @numba.njit(cache=True)
 def _level_heads(starts, ends, counts, draws, tolerance):
     n_pairs = len(starts)

@@ -8,8 +8,12 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from interp.scoring.compiled import announced
+
 FIELDS = ("prompt", "position", "start", "stop", "bridged")
 """Columns of the result; ``stop`` is exclusive, ``bridged`` the number of unflagged layers inside the span."""
+TILE = 4096
+"""Positions of one prompt worked on at once."""
 
 
 def spans(flags: np.ndarray, gap: int = 1, least: int = 1) -> np.ndarray:
@@ -27,41 +31,65 @@ def spans(flags: np.ndarray, gap: int = 1, least: int = 1) -> np.ndarray:
         ValueError: `flags` is not bool [prompt, layer, position], `gap` is negative or `least` is under 1.
     """
     _check(flags, gap, least)
-    return _spans(np.ascontiguousarray(flags.transpose(0, 2, 1)), gap, least)
+    flags = np.ascontiguousarray(flags)
+    tiles = -(-flags.shape[2] // TILE)
+    counts = np.zeros(flags.shape[0] * tiles, dtype=np.int64)
+    out = np.empty((0, len(FIELDS)), dtype=np.int64)
+    _spans(flags, gap, least, tiles, counts, out, counts)
+    firsts = np.cumsum(counts) - counts
+    out = np.empty((int(counts.sum()), len(FIELDS)), dtype=np.int64)
+    _spans(flags, gap, least, tiles, counts, out, firsts)
+    return out
+
+
+@announced
+@numba.njit(cache=True, parallel=True)
+def _spans(flags, gap, least, tiles, counts, out, firsts):
+    """Tile by tile: how many spans there are, or, with room in `out`, the spans themselves from `firsts` on."""
+    n_prompts, n_layers, n_positions = flags.shape
+    for tile in numba.prange(n_prompts * tiles):
+        prompt, low = tile // tiles, (tile % tiles) * TILE
+        high = min(low + TILE, n_positions)
+        there = np.zeros(high - low, dtype=np.bool_)
+        for layer in range(n_layers):  # flags are rare: whole rows are looked through at once
+            row = flags[prompt, layer, low:high]
+            for i in range(high - low):
+                there[i] |= row[i]
+        found = 0
+        for i in range(high - low):
+            if there[i]:
+                column = flags[prompt, :, low + i]
+                found += _scan(column, gap, least, prompt, low + i, out, firsts[tile] + found)
+        if len(out) == 0:
+            counts[tile] = found
 
 
 @numba.njit(cache=True)
-def _spans(flags, gap, least):  # flags: bool [prompt, position, layer]
-    n_prompts, n_positions, n_layers = flags.shape
-    out = np.empty((16, 5), dtype=np.int64)
-    count = 0
-    for prompt in range(n_prompts):
-        for position in range(n_positions):
-            layer = 0
-            while layer < n_layers:
-                if not flags[prompt, position, layer]:
-                    layer += 1
-                    continue
-                start, stop, flagged, run, longest = layer, layer, 0, 0, 0
-                while layer < n_layers and layer - stop <= gap:  # `stop` is one past the last flagged layer
-                    if flags[prompt, position, layer]:
-                        run += 1
-                        flagged += 1
-                        stop = layer + 1
-                        longest = max(longest, run)
-                    else:
-                        run = 0
-                    layer += 1
-                layer = stop + 1
-                if longest >= least:
-                    if count == out.shape[0]:
-                        grown = np.empty((2 * count, 5), dtype=np.int64)
-                        grown[:count] = out
-                        out = grown
-                    out[count, 0], out[count, 1], out[count, 2] = prompt, position, start
-                    out[count, 3], out[count, 4] = stop, stop - start - flagged
-                    count += 1
-    return out[:count].copy()
+def _scan(flags, gap, least, prompt, position, out, at):
+    """Spans of one position [layer]: their number; written from row `at` of `out` on where that has rows."""
+    n_layers, found, layer = len(flags), 0, 0
+    while layer < n_layers:
+        if not flags[layer]:
+            layer += 1
+            continue
+        start, stop, flagged, run, longest = layer, layer, 0, 0, 0
+        while layer < n_layers and layer - stop <= gap:  # `stop` is one past the last flagged layer
+            if flags[layer]:
+                run += 1
+                flagged += 1
+                stop = layer + 1
+                longest = max(longest, run)
+            else:
+                run = 0
+            layer += 1
+        layer = stop + 1
+        if longest >= least:
+            if len(out) > 0:
+                row = out[at + found]
+                row[0], row[1], row[2] = prompt, position, start
+                row[3], row[4] = stop, stop - start - flagged
+            found += 1
+    return found
 
 
 def spans_plain(flags: np.ndarray, gap: int = 1, least: int = 1) -> np.ndarray:

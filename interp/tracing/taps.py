@@ -11,6 +11,7 @@ from interp.errors import TraceError
 from interp.tracing import streamed
 from interp.tracing.blocks import RowBlock
 from interp.tracing.hooks import SiteTap
+from interp.tracing.one_pass import fold_all
 from interp.tracing.passes import Forward
 
 if TYPE_CHECKING:
@@ -115,5 +116,5 @@ class LayerTap(streamed.Tap):
     def fold(self, rows: Tensor, first_query: int, first_key: int, n_keys: int) -> None:
         if self.stats:
             block = self.place(rows.detach(), first_query, first_key, n_keys)
-            for name in self.stats:
-                self.current().current.accumulators[name].fold(block)
+            accumulators = self.current().current.accumulators
+            fold_all(block, [accumulators[name] for name in self.stats])

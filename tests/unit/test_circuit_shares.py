@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from interp.circuits.explore import mean_there
 from interp.circuits.measured import PIECE, looks_of, pieces, positions_of, task_of
 from interp.circuits.pairs import Pair
 from interp.circuits.shares import interval, share
+from interp.circuits.states import BATCH
 from interp.circuits.table import first_stages, once, table
 from interp.errors import UsageError
 from interp.finders.base import Unit
@@ -146,9 +148,20 @@ def prompt(name: str, length: int, **positions: int) -> Prompt:
     return Prompt(name, "", bare.ids, bare.tokens, extra=Pair(bare, twin, 1, (2,), positions).as_extra())
 
 
+SMALL = SimpleNamespace(n_layers=2, n_heads=2, d_head=4, d_model=8)
+
+
+def test_long_prompts_are_measured_in_smaller_pieces() -> None:
+    large = SimpleNamespace(n_layers=30, n_heads=9, d_head=64, d_model=576)
+    found = pieces(large, [prompt(f"p{i}", 200) for i in range(8)])
+    bytes_of_a_pair = 4 * 30 * (3 * 576 + 2 * 576) * 200
+    assert [len(group) for group in found] == [3, 3, 2] and 3 * bytes_of_a_pair <= BATCH < 4 * bytes_of_a_pair
+    assert [len(group) for group in pieces(large, [prompt("p", 100_000)])] == [1]
+
+
 def test_prompts_of_one_length_are_measured_together_up_to_a_number() -> None:
     lengths = [5, 7] * (PIECE + 2) + [9]
-    found = pieces([prompt(f"p{i}", length) for i, length in enumerate(lengths)])
+    found = pieces(SMALL, [prompt(f"p{i}", length) for i, length in enumerate(lengths)])
     assert sorted(map(len, found)) == [1, 2, 2, PIECE, PIECE]
     assert sorted(index for group in found for index in group) == list(range(len(lengths)))
     assert all(len({lengths[index] for index in group}) == 1 for group in found)

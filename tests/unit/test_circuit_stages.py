@@ -16,6 +16,7 @@ from interp.circuits import paths as paths_module
 from interp.circuits import states as states_module
 from interp.circuits.config import CircuitConfig, Head
 from interp.circuits.effects import Effects, direct_effects
+from interp.circuits.finder import circuit
 from interp.circuits.pairs import Pair, batch_of, pair_of
 from interp.circuits.paths import Receivers, path_effects
 from interp.circuits.roles import as_extra
@@ -255,9 +256,18 @@ def test_pieces_hang_on_receivers_and_positions(monkeypatch: pytest.MonkeyPatch)
     assert len(kept.units) == n + 4
 
 
-def test_the_logits_are_read_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UsageError, match="logits@S2"):
-        Planted(monkeypatch, CHAIN).search(_prompts(), _attention({}), stages=("logits@S2",))
+def test_the_logits_are_read_at_the_end() -> None:
+    with pytest.raises(ValueError, match="stages=logits@S2: expected logits@end first"):
+        CircuitConfig(stages=("logits@S2",))
+
+
+def test_a_position_that_a_prompt_has_not_is_refused_before_anything_is_measured() -> None:
+    prompt = _prompts()[0]
+    for good in ({"stages": ("logits@end", "q@end", "v@repeat", "k@auto")}, {"position": "repeat"}, {}):
+        circuit.suits(prompt, CircuitConfig(**good))
+    for bad in ({"stages": ("logits@end", "q@S9")}, {"position": "S9"}):
+        with pytest.raises(UsageError, match=r"no position 'S9'; it has .*repeat"):
+            circuit.suits(prompt, CircuitConfig(**bad))
 
 
 def test_twins_without_a_difference_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

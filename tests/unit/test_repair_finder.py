@@ -175,6 +175,8 @@ def test_what_is_refused(model: interp.Model, prompts: list[Prompt], tmp_path: P
 
 def test_heads_come_from_the_classes_of_a_circuit_run(monkeypatch: pytest.MonkeyPatch) -> None:
     class Run:
+        provenance: ClassVar[dict[str, Any]] = {"model": {"name": "m", "layers": 7, "heads": 3}}
+
         class findings:
             finder = "circuit"
             summary: ClassVar[dict[str, Any]] = {
@@ -187,7 +189,13 @@ def test_heads_come_from_the_classes_of_a_circuit_run(monkeypatch: pytest.Monkey
             }
 
     monkeypatch.setattr("interp.runs.result.open_run", lambda path: Run)
-    assert calls.settings_from("run") == {"heads": ["3.1", "5.0"], "pointers": ["1.1"], "movers": ["6.2"]}
+    assert calls.settings_from("run") == {
+        "heads": ["3.1", "5.0"],
+        "pointers": ["1.1"],
+        "movers": ["6.2"],
+        "origin": "circuit of run run (m)",
+        "origin_shape": [7, 3],
+    }
     Run.findings.summary = {"classes": {"mover": [[6, 2]]}}
     with pytest.raises(UsageError, match="no inhibition heads and no negative movers"):
         calls.settings_from("run")

@@ -65,6 +65,11 @@ def test_the_instance_shown_is_short_and_answered() -> None:
     instances = grid()
     assert event.shown(instances, [(0, 1)] * 9) == {"prompt": 0, "heads": [[0, 1]] * 4, "generated": [1, 2]}
     assert event.shown(instances, []) is None
+    instances.units[0].arrays["events"][0, 1] = 0
+    again = event.shown(instances, [(0, 1)])
+    assert again is not None and again["prompt"] == 3  # the other that counts, where the best head copied
+    instances.units[3].arrays["events"][0, 1] = 0
+    assert event.shown(instances, [(0, 1)]) is None
 
 
 def test_windows_of_a_long_prompt() -> None:

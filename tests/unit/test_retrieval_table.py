@@ -7,9 +7,10 @@ import pytest
 
 from interp.retrieval.config import RetrievalConfig
 from interp.retrieval.instances import Instances
-from interp.retrieval.resample import draws, intervals, resampled
+from interp.retrieval.resample import intervals, resampled
 from interp.retrieval.split import split
 from interp.retrieval.table import COLUMNS, ranked, scores, sparsity, table
+from interp.scoring.bootstrap import draws
 from interp.verify import MIN_PROMPTS, bootstrap_mean
 from tests.retrieval_units import chance, made
 
@@ -45,7 +46,7 @@ def test_unequal_needles_keep_the_mean_over_instances() -> None:
 def test_columns_are_taken_in_turns_that_bound_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     values, which = np.random.default_rng(0).random((4, 7)), np.array([0, 1, 2, 2])
     whole = intervals(values, which, 0)
-    monkeypatch.setattr("interp.retrieval.resample.CELLS", 20_000)
+    monkeypatch.setattr("interp.scoring.bootstrap.CELLS", 20_000)
     assert [columns for columns, _ in resampled(values, which, 0)][1] == slice(2, 4)
     np.testing.assert_array_equal(intervals(values, which, 0)[0].shape, whole[0].shape)
     np.testing.assert_allclose(intervals(values, which, 0), whole, atol=0.02)  # the draws come in other portions

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from interp.findings import Findings
+from interp.findings import Findings, Verification
 from interp.report.sections import first_sentence
 from interp.retrieval import published, words
 from interp.retrieval.config import RetrievalConfig
 from interp.retrieval.finder import retrieval_heads
+from interp.retrieval.instances import Instances
 from tests.retrieval_units import chance, facts, made
 
 CONFIG = RetrievalConfig(ks=(0, 1), draws=1)
@@ -82,7 +83,7 @@ def test_caveats_name_what_is_thin() -> None:
     ("form", "text", "ways"),
     [
         ("prefix", "Answer: The key is", "the model's chat template, if it has one (--probe-set form=chat --chat), "),
-        ("chat", "", "the answer's beginning behind the question (--probe-set form=prefix), "),
+        ("chat", "", "the answer's beginning behind the question (--probe-set form=prefix, without --chat), "),
         ("own", "Question: where?\nAnswer:", 'a "prefix" in each line of the file, which begins the answer, '),
         ("own", "Question: where?\nAnswer: The key is", ""),
     ],
@@ -124,3 +125,37 @@ def test_a_name_cannot_break_the_heading() -> None:
 
 def test_percent() -> None:
     assert (words.percent(0.425), words.percent(1.0)) == ("42 %", "100 %")
+
+
+def test_the_heading_tells_no_loss_where_there_is_no_verdict_on_it() -> None:
+    told = found(EIGHT, chance(16), [1.0] * 16)
+    figures = {"mask.untouched": {"mean": 0.9, "n": 8}}
+    figures |= {f"mask.{kind}.1": {"mean": change, "n": 8} for kind, change in (("retrieval", -0.8), ("random", 0.0))}
+    summary = {**told.summary, "claims": {**told.summary["claims"], **figures}, "broken": ""}
+    proved = Verification("verified", "recall", "how", prompts=8, effect=-0.8, control=0.0)
+    said = words.recall_lost(replace(told, summary=summary, verification=proved))
+    assert said.startswith("; masking the best") and "from 0.90 to 0.10" in said
+    nothing = Verification("nothing to verify", "recall", "how")  # not answered untouched
+    assert words.recall_lost(replace(told, summary=summary, verification=nothing)) == ""
+    summary["broken"] = "The masks did not take effect in layer 3, so nothing holds."
+    assert words.recall_lost(replace(told, summary=summary, verification=proved)) == ""
+
+
+@pytest.mark.parametrize(
+    ("form", "tried", "hints"),
+    [
+        ("bare", [], ["form=prefix", "form=chat"]),
+        ("prefix", [], ["form=chat"]),
+        ("chat", [], ["form=prefix"]),
+        ("bare", ["bare", "prefix", "chat"], []),
+        ("bare", ["bare", "prefix"], ["form=chat"]),
+    ],
+)
+def test_what_was_tried_is_not_recommended(form: str, tried: list[str], hints: list[str]) -> None:
+    prompts, units = made(["a"], chance(1), [0.0])
+    instances = Instances.of(prompts, units, CONFIG)
+    facts_of = {"needle_forms": {"tried": [{"form": one, "brought_back": 0, "of": 4} for one in tried]}}
+    task = instances.tasks[0]
+    asked = replace(task, form=form, prompt=replace(task.prompt, extra={**task.prompt.extra, **facts_of}))
+    said = words.ways_out(replace(instances, tasks=(asked,)))
+    assert [hint for hint in ("form=prefix", "form=chat") if hint in said] == hints

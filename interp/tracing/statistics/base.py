@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from interp.errors import TraceError
 from interp.tracing.blocks import PassFrame, RowBlock
+
+if TYPE_CHECKING:
+    from interp.scoring.asked import Asked, Folded
 
 
 class Accumulator(Protocol):
@@ -62,15 +66,33 @@ def stack_layers(parts: Mapping[int, Tensor], n_layers: int, name: str) -> Tenso
 
 
 class PerQuery:
-    """Accumulator of something [batch, head, row] per block, laid end to end along the queries."""
+    """Accumulator of something [batch, head, row] per block, laid end to end along the queries.
 
-    def __init__(self, name: str, frame: PassFrame, reduce: Callable[[RowBlock], Mapping[str, Tensor]]):
-        self.name, self.frame, self.reduce = name, frame, reduce
+    `reduce` takes it from a block alone; `asks` and `takes` say the same to a pass that statistics share.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        frame: PassFrame,
+        reduce: Callable[[RowBlock], Mapping[str, Tensor]],
+        asks: Callable[[RowBlock], Asked | None] = lambda block: None,
+        takes: Callable[[Folded, slice], Mapping[str, np.ndarray]] = lambda folded, sets: {},
+    ):
+        self.name, self.frame, self.reduce, self.part, self.takes = name, frame, reduce, asks, takes
         self.pieces: dict[str, dict[int, list[Tensor]]] = {}
 
     def fold(self, block: RowBlock) -> None:
-        for key, values in self.reduce(block).items():
-            self.pieces.setdefault(key, {}).setdefault(block.layer, []).append(values)
+        self.add(block.layer, self.reduce(block))
+
+    def take(self, block: RowBlock, folded: Folded, sets: slice) -> None:
+        """See `interp.tracing.one_pass`."""
+        self.add(block.layer, {key: torch.from_numpy(values) for key, values in self.takes(folded, sets).items()})
+
+    def add(self, layer: int, found: Mapping[str, Tensor]) -> None:
+        """Lay what one block gave behind what the blocks before gave."""
+        for key, values in found.items():
+            self.pieces.setdefault(key, {}).setdefault(layer, []).append(values)
 
     def result(self) -> Any:
         if not self.pieces:

@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from interp.errors import TraceError, UsageError
+from interp.scoring.asked import Asked, Folded
 from interp.tracing.blocks import PassFrame, RowBlock
 from interp.tracing.statistics.base import PerQuery
 
@@ -34,11 +36,25 @@ class MassOn:
         def mass(block: RowBlock) -> dict[str, Tensor]:
             return {name: masked_mass(block, members) for name, members in self.sets.items()}
 
-        return PerQuery(self.name, frame, mass)
+        def asked(block: RowBlock) -> Asked:
+            sets = [indicator(block, members) for members in self.sets.values()]
+            batch = max(len(one) for one in sets)
+            return Asked(sets=np.stack([one.expand(batch, -1).numpy() for one in sets]))
+
+        def taken(folded: Folded, sets: slice) -> dict[str, np.ndarray]:
+            return dict(zip(self.sets, folded.sets[sets], strict=True))
+
+        return PerQuery(self.name, frame, mass, asked, taken)
 
 
 def masked_mass(block: RowBlock, members: Any) -> Tensor:
     """[batch, head, row] mass on `members` (positions, or a bool mask over absolute key positions)."""
+    inside = indicator(block, members).expand(block.rows.shape[0], -1)
+    return (block.rows @ inside[:, None, :, None]).squeeze(-1)
+
+
+def indicator(block: RowBlock, members: Any) -> Tensor:
+    """[batch or 1, key] 1 at the block's keys that are `members`, else 0."""
     given = torch.as_tensor(members, device=block.rows.device)
     positions = block.key_positions
     if given.dtype != torch.bool:
@@ -47,8 +63,8 @@ def masked_mass(block: RowBlock, members: Any) -> Tensor:
         raise TraceError(f"MassOn: a key mask of shape {tuple(given.shape)} does not cover key {int(positions[-1])}")
     else:
         inside = given[..., positions]
-    indicator = inside.to(block.rows.dtype).expand(block.rows.shape[0], -1)
-    return (block.rows @ indicator[:, None, :, None]).squeeze(-1)
+    inside = inside if inside.dim() > 1 else inside[None]
+    return inside.to(block.rows.dtype)
 
 
 @dataclass(frozen=True)
@@ -105,7 +121,18 @@ class Offsets:
 
     def accumulator(self, frame: PassFrame) -> PerQuery:
         """See `Statistic`."""
-        return PerQuery(self.name, frame, lambda block: {kind: offset_mass(block, kind) for kind in self.kinds})
+        matching = bool({"duplicate", "induction"} & set(self.kinds))
+
+        def asked(block: RowBlock) -> Asked:
+            return Asked(offsets=self.kinds, ids=block.frame.ids(block.rows.device).numpy() if matching else None)
+
+        return PerQuery(
+            self.name,
+            frame,
+            lambda block: {kind: offset_mass(block, kind) for kind in self.kinds},
+            asked,
+            lambda folded, sets: {kind: folded.offsets[kind] for kind in self.kinds},
+        )
 
 
 def offset_mass(block: RowBlock, kind: str) -> Tensor:

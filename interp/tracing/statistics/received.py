@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from interp.errors import TraceError
+from interp.scoring.asked import Asked, Folded
 from interp.tracing.blocks import PassFrame, RowBlock
 from interp.tracing.statistics.base import stack_layers
 
@@ -42,15 +43,26 @@ class ReceivedSum:
     def fold(self, block: RowBlock) -> None:
         rows = block.rows
         batch, heads, n_rows, n_keys = rows.shape
-        total = self.sums.get(block.layer)
-        length = self.frame.seen
-        if total is None:
-            total = self.sums[block.layer] = rows.new_zeros(batch, heads, length)
-        elif total.shape[-1] < length:
-            total = self.sums[block.layer] = torch.nn.functional.pad(total, (0, length - total.shape[-1]))
         weight = self.weights(block)[:, None, None].expand(batch, heads, 1, n_rows).reshape(batch * heads, 1, n_rows)
         mass = torch.bmm(weight, rows.reshape(batch * heads, n_rows, n_keys))
-        total[..., block.key_start : block.key_start + n_keys] += mass.view(batch, heads, n_keys).detach()
+        self.add(block, mass.view(batch, heads, n_keys).detach())
+
+    def part(self, block: RowBlock) -> Asked:
+        """See `interp.tracing.one_pass`."""
+        return Asked(received=self.weights(block).numpy())
+
+    def take(self, block: RowBlock, folded: Folded, sets: slice) -> None:
+        """See `interp.tracing.one_pass`."""
+        self.add(block, torch.from_numpy(folded.received))
+
+    def add(self, block: RowBlock, mass: Tensor) -> None:
+        """Add a block's mass [batch, head, key] at its keys."""
+        total, length = self.sums.get(block.layer), self.frame.seen
+        if total is None:
+            total = self.sums[block.layer] = mass.new_zeros(*mass.shape[:2], length)
+        elif total.shape[-1] < length:
+            total = self.sums[block.layer] = torch.nn.functional.pad(total, (0, length - total.shape[-1]))
+        total[..., block.key_start : block.key_start + mass.shape[-1]] += mass
 
     def result(self) -> Tensor:
         sums = stack_layers(self.sums, self.frame.n_layers, self.stat.name)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from interp.errors import TraceError
+from interp.scoring.asked import Asked, Folded
 from interp.tracing.blocks import PassFrame, RowBlock
 from interp.tracing.statistics.base import PerQuery
 
@@ -22,7 +24,13 @@ class Entropy:
 
     def accumulator(self, frame: PassFrame) -> PerQuery:
         """See `Statistic`."""
-        return PerQuery(self.name, frame, lambda block: {"": torch.special.entr(block.rows).sum(-1)})
+        return PerQuery(
+            self.name,
+            frame,
+            lambda block: {"": torch.special.entr(block.rows).sum(-1)},
+            lambda block: Asked(entropy=True),
+            lambda folded, sets: {"": folded.entropy},
+        )
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,13 @@ class RowSum:
 
     def accumulator(self, frame: PassFrame) -> PerQuery:
         """See `Statistic`."""
-        return PerQuery(self.name, frame, lambda block: {"": block.rows.sum(-1)})
+        return PerQuery(
+            self.name,
+            frame,
+            lambda block: {"": block.rows.sum(-1)},
+            lambda block: Asked(row_sum=True),
+            lambda folded, sets: {"": folded.row_sum},
+        )
 
 
 @dataclass(frozen=True)
@@ -59,16 +73,26 @@ class TopKey:
     def accumulator(self, frame: PassFrame) -> PerQuery:
         """See `Statistic`."""
 
+        def at_rest(position: Tensor, weight: Tensor, total: Tensor) -> dict[str, Tensor]:
+            share = 1 - total
+            position = torch.where(share > weight, -1, position)
+            return {"position": position, "weight": torch.maximum(share, weight)}
+
         def top(block: RowBlock) -> dict[str, Tensor]:
             weight, index = block.rows.max(-1)
             position = index + block.key_start
-            if self.rest:
-                share = 1 - block.rows.sum(-1)
-                position = torch.where(share > weight, -1, position)
-                weight = torch.maximum(share, weight)
-            return {"position": position, "weight": weight}
+            return (
+                at_rest(position, weight, block.rows.sum(-1)) if self.rest else {"position": position, "weight": weight}
+            )
 
-        return PerQuery(self.name, frame, top)
+        def taken(folded: Folded, sets: slice) -> dict[str, np.ndarray]:
+            found = {"position": folded.top_position, "weight": folded.top_weight}
+            if not self.rest:
+                return found
+            given = (torch.from_numpy(one) for one in (*found.values(), folded.row_sum))
+            return {name: value.numpy() for name, value in at_rest(*given).items()}
+
+        return PerQuery(self.name, frame, top, lambda block: Asked(top=True, row_sum=self.rest), taken)
 
 
 class KeptRows:

@@ -22,7 +22,19 @@ from torch import Tensor
 
 from interp.circuits.edits import AddRows, PatchHeads, PatchMLP, SetStates
 from interp.circuits.held import Held
-from interp.circuits.rows import MLP, ROWS, Context, Positions, chunks, groups, positions_of, starts
+from interp.circuits.rows import (
+    ELSEWHERE,
+    ENOUGH,
+    MLP,
+    ROWS,
+    Context,
+    Positions,
+    chunks,
+    groups,
+    joint,
+    positions_of,
+    starts,
+)
 from interp.circuits.states import Sides
 from interp.errors import UsageError
 from interp.models.writes import not_a_sum
@@ -94,22 +106,27 @@ def direct_effects(model: Any, sides: Sides, *, freeze_mlps: bool = False, rows:
     found, last, end = Found(model, len(sides.batch)), slice(-1, None), model.n_layers - 1
     held, where = Held(model, sides, last), torch.zeros(1, dtype=torch.long)
     jump = freeze_mlps and not_a_sum(model.sites) is None  # later blocks then add what they added in the clean run
-    for layer in range(model.n_layers):
-        until = layer if jump else end
-        for heads, pairs in chunks(sides, layer, rows):
-            edits: list[Any] = [SetStates(layer, sides.clean.resid[layer][pairs, last])]
-            if until < end:
-                added = sides.clean.final[pairs, last] - sides.clean.resid[layer + 1][pairs, last]
-                edits.append(AddRows(f"blocks.{end}.hook_resid_post", added))
-            sent = patches(sides, layer, heads, pairs, where, last)
-            with (
-                sides.metric.on(model),
-                passed_over(model, layer, until),
-                held.on(range(layer, until + 1), pairs, sent, mlps=freeze_mlps) as holding,
-                trace(model, edit=[*edits, *holding]) as t,
-            ):
-                out = t.run(sides.batch.clean[pairs, last], **skip_logits(model))
-            found.put(layer, heads, pairs, sides.metric.of(out, pairs) - sides.clean.difference[pairs])
+    for of, heads, pairs in joint(sides, range(model.n_layers), rows, 0 if jump else ENOUGH):
+        first, layers = int(of[0]), of.unique().tolist()
+        until = first if jump else end
+        edits: list[Any] = [SetStates(first, sides.clean.resid[first][pairs, last])]
+        if until < end:
+            added = sides.clean.final[pairs, last] - sides.clean.resid[first + 1][pairs, last]
+            edits.append(AddRows(f"blocks.{end}.hook_resid_post", added))
+        sent = []
+        for layer in layers:
+            sent += patches(sides, layer, torch.where(of == layer, heads, ELSEWHERE), pairs, where, last)
+        with (
+            sides.metric.on(model),
+            passed_over(model, first, until),
+            held.on(range(first, until + 1), pairs, sent, mlps=freeze_mlps) as holding,
+            trace(model, edit=[*edits, *holding]) as t,
+        ):
+            out = t.run(sides.batch.clean[pairs, last], **skip_logits(model))
+        change = sides.metric.of(out, pairs) - sides.clean.difference[pairs]
+        for layer in layers:
+            here = of == layer
+            found.put(layer, heads[here], pairs[here], change[here])
     return found.effects()
 
 

@@ -13,8 +13,10 @@ from interp.circuits.states import Sides
 from interp.errors import UsageError
 from interp.retrieval.cache import feed, fork, shares
 
-MLP = -1
-"""Stands for the layer's MLP where a head's number stands for a head."""
+MLP, ELSEWHERE = -1, -2
+"""Stand for the layer's MLP, and for a sender of another layer, where a head's number stands for a head."""
+ENOUGH = 256
+"""Rows that make a run worth its while: senders of layers that follow each other share one up to here."""
 ROWS = 1 << 14
 """Tokens (rows x positions) that run side by side, unless the caller says otherwise; those that only stand in a KV
 cache count, for every row holds a copy."""
@@ -64,6 +66,21 @@ def chunks(sides: Sides, layer: int, most: int, pairs: Tensor | None = None) -> 
     pairs = torch.arange(len(sides.batch)) if pairs is None else pairs
     heads = torch.tensor(senders).repeat_interleave(len(pairs))
     return list(zip(heads.split(most), pairs.repeat(len(senders)).split(most), strict=True)) if senders else []
+
+
+def joint(sides: Sides, layers: range, most: int, enough: int = ENOUGH) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """(layer, sender, pair) of each row, run by run, ascending by layer: `chunks`, of which those of layers that follow
+    each other are one run where they have no more than `enough` rows together. Such a run begins in its first layer:
+    rows of later ones go through it unchanged."""
+    runs: list[tuple[Tensor, Tensor, Tensor]] = []
+    for layer in layers:
+        for heads, pairs in chunks(sides, layer, most):
+            row = torch.full_like(heads, layer), heads, pairs
+            if runs and len(runs[-1][0]) + len(heads) <= min(enough, most):
+                runs[-1] = tuple(torch.cat(both) for both in zip(runs[-1], row, strict=True))  # type: ignore[assignment]
+            else:
+                runs.append(row)
+    return runs
 
 
 class Context:

@@ -12,6 +12,8 @@ from interp.scoring.compiled import announced
 
 FIELDS = ("distinct", "events")
 """Columns of the result: span positions copied at least once, and steps at which the head copied."""
+TILE = 256
+"""Heads of one instance worked on at once."""
 
 
 def copies(top_key: np.ndarray, context: np.ndarray, generated: np.ndarray, span: tuple[int, int]) -> np.ndarray:
@@ -72,17 +74,19 @@ def copies_of_many(top_key: np.ndarray, contexts: np.ndarray, generated: np.ndar
 def _copies(top_key, contexts, generated, spans):
     n_instances, n_heads, n_steps = top_key.shape
     out = np.zeros((n_instances, n_heads, 2), dtype=np.int64)
-    for one in numba.prange(n_instances * n_heads):
-        instance, head = one // n_heads, one % n_heads
+    tiles = (n_heads + TILE - 1) // TILE
+    for one in numba.prange(n_instances * tiles):
+        instance, first = one // tiles, (one % tiles) * TILE
         start, stop = spans[instance, 0], spans[instance, 1]
-        copied = np.zeros(stop - start, dtype=np.bool_)
-        for step in range(n_steps):
-            key = top_key[instance, head, step]
-            if start <= key < stop and contexts[instance, key] == generated[instance, step]:
-                out[instance, head, 1] += 1
-                if not copied[key - start]:
-                    copied[key - start] = True
-                    out[instance, head, 0] += 1
+        last = np.full(stop - start, -1, dtype=np.int64)  # the head that copied a position last
+        for head in range(first, min(first + TILE, n_heads)):
+            for step in range(n_steps):
+                key = np.int64(top_key[instance, head, step])
+                if start <= key < stop and contexts[instance, key] == generated[instance, step]:
+                    out[instance, head, 1] += 1
+                    if last[key - start] != head:
+                        last[key - start] = head
+                        out[instance, head, 0] += 1
     return out
 
 

@@ -31,7 +31,7 @@ def spans(flags: np.ndarray, gap: int = 1, least: int = 1) -> np.ndarray:
         ValueError: `flags` is not bool [prompt, layer, position], `gap` is negative or `least` is under 1.
     """
     _check(flags, gap, least)
-    flags = np.ascontiguousarray(flags)
+    flags = np.ascontiguousarray(flags).view(np.uint8)
     tiles = -(-flags.shape[2] // TILE)
     counts = np.zeros(flags.shape[0] * tiles, dtype=np.int64)
     out = np.empty((0, len(FIELDS)), dtype=np.int64)
@@ -50,7 +50,7 @@ def _spans(flags, gap, least, tiles, counts, out, firsts):
     for tile in numba.prange(n_prompts * tiles):
         prompt, low = tile // tiles, (tile % tiles) * TILE
         high = min(low + TILE, n_positions)
-        there = np.zeros(high - low, dtype=np.bool_)
+        there = np.zeros(high - low, dtype=np.uint8)
         for layer in range(n_layers):  # flags are rare: whole rows are looked through at once
             row = flags[prompt, layer, low:high]
             for i in range(high - low):

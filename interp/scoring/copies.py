@@ -77,16 +77,22 @@ def _copies(top_key, contexts, generated, spans):
     tiles = (n_heads + TILE - 1) // TILE
     for one in numba.prange(n_instances * tiles):
         instance, first = one // tiles, (one % tiles) * TILE
-        start, stop = spans[instance, 0], spans[instance, 1]
-        last = np.full(stop - start, -1, dtype=np.int64)  # the head that copied a position last
+        start = spans[instance, 0]
+        span, answer = contexts[instance, start : spans[instance, 1]], generated[instance]
+        last = np.full(len(span), -1, dtype=np.int64)  # the head that copied a position last
         for head in range(first, min(first + TILE, n_heads)):
-            for step in range(n_steps):
-                key = np.int64(top_key[instance, head, step])
-                if start <= key < stop and contexts[instance, key] == generated[instance, step]:
-                    out[instance, head, 1] += 1
-                    if last[key - start] != head:
-                        last[key - start] = head
-                        out[instance, head, 0] += 1
+            keys, events, distinct = top_key[instance, head], 0, 0
+            for step in range(n_steps):  # without a branch: what a head looks at cannot be foreseen
+                at = keys[step] - start
+                inside = (at >= 0) & (at < len(span))
+                events += inside & (span[at * inside] == answer[step])
+            if events > 0:
+                for step in range(n_steps):
+                    at = keys[step] - start
+                    if 0 <= at < len(span) and span[at] == answer[step] and last[at] != head:
+                        last[at] = head
+                        distinct += 1
+            out[instance, head, 0], out[instance, head, 1] = distinct, events
     return out
 
 

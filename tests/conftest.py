@@ -30,6 +30,8 @@ hypothesis.settings.load_profile("repeatable")
 
 REAL_MODELS = {"smollm2": "smollm2-135m", "gemma3": "gemma3-270m"}
 COUNTED = (*REAL_MODELS, "cuda")
+LONG = ("test_notebook_", "test_docs", "test_resume_kill", "test_planted_circuit", "test_wu2024_run", "test_circuit_")
+"""Files of these names come first, so that no process is left alone with one in the end."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -37,6 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.path.name.startswith(LONG))  # stable: the rest keeps its order
     no_gpu = pytest.mark.skip(reason="no CUDA device")
     for item in items:
         for name in REAL_MODELS:

@@ -172,7 +172,7 @@ def measure(model: Any, prompt: Prompt, config: AblationConfig, known: Calibrate
     NaN. So it is where the means of a pair are asked for, which takes all prompts (`interp.ablation.finder`). `known`
     spares the pass over the calibration text.
     """
-    check_origin(model, config)
+    check_origin(model, config.origin, config.origin_shape)
     for label in config.heads:
         heads_named(label, model.n_layers, model.n_heads)
     size, means = calibrated(model, config) if known is None else known
@@ -208,16 +208,16 @@ def means_of_twins(prompt: Prompt, config: AblationConfig) -> bool:
     return config.way == "mean" and KEY in prompt.extra
 
 
-def check_origin(model: Any, config: AblationConfig) -> None:
+def check_origin(model: Any, origin: str, shape: Sequence[int]) -> None:
     """Heads of one model mean nothing in another.
 
     Raises:
         UsageError: they were found in a model of another shape.
     """
-    if config.origin_shape and tuple(config.origin_shape) != (model.n_layers, model.n_heads):
-        layers, heads = config.origin_shape
+    if shape and tuple(shape) != (model.n_layers, model.n_heads):
+        layers, heads = shape
         raise UsageError(
-            f"the heads of {config.origin} are those of a model of {layers} layers of {heads} heads; {model.name} has "
+            f"the heads of {origin} are those of a model of {layers} layers of {heads} heads; {model.name} has "
             f"{model.n_layers} of {model.n_heads}"
         )
 

@@ -36,7 +36,7 @@ def edges_of(
     """
     parts = EdgeParts(model)
     ways = {"EAP": 1, f"EAP-IG, {config.points} points": config.points} if config.points > 1 else {"EAP": 1}
-    groups = [[choosing[index] for index in group] for group in pieces(choosing)]
+    groups = [[choosing[index] for index in group] for group in pieces(model, choosing)]
     kept.phase("attributing edges", len(ways) * len(groups))
     scores = {
         name: merged([_scores(model, parts, group, name, points, kept) for group in groups])
@@ -48,7 +48,9 @@ def edges_of(
 
     def curve(name: str) -> dict[str, Any]:
         def make() -> Unit:
-            sides = [sides_of(model, batch_of([pair_of(judging[i]) for i in group])) for group in pieces(judging)]
+            sides = [
+                sides_of(model, batch_of([pair_of(judging[i]) for i in group])) for group in pieces(model, judging)
+            ]
             return Unit(facts=edge_curve(model, sides, scores[name], seed=config.seed, parts=parts))
 
         return kept.unit(

@@ -62,7 +62,7 @@ class Repair:
 
     def measure(self, model: Any, prompt: Prompt, config: RepairConfig) -> Unit:
         """1. The untouched model."""
-        check_origin(model, config)
+        check_origin(model, config.origin, config.origin_shape)
         for labels in (config.heads, config.pointers, config.movers):
             named(labels, model)
         return checking.untouched(model, prompt, config)

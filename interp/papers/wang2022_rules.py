@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from interp.circuits.classes import BACKUP
+from interp.finders.sink_words import count
 from interp.findings import Findings
 from interp.papers.circuit_figures import (
     Kind,
@@ -89,8 +90,8 @@ def takes_over(evidence: Evidence) -> Outcome:
     regained = sum(float(gained[head]) for head in backups) / lost if gained is not None else 0.0
     inside = set(backups) & set(as_heads(found.summary["circuit"]))
     told = (
-        f"{len(backups)} backups ({names_of(backups)}), {len(inside)} of them in the circuit, regain {regained:.0%} of "
-        f"the {lost:.2f} logits that {names_of(movers)} lose; {n} prompts, those that chose the movers"
+        f"{count(len(backups), 'backup')} ({names_of(backups)}), {len(inside)} in the circuit, making up for "
+        f"{regained:.0%} of the {lost:.2f} logits that {names_of(movers)} lose; {n} prompts, those that chose the movers"
     )
     numbers = {"value": regained, "prompts": n}
     if n < MIN_PROMPTS:

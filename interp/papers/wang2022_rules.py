@@ -91,7 +91,7 @@ def takes_over(evidence: Evidence) -> Outcome:
     inside = set(backups) & set(as_heads(found.summary["circuit"]))
     told = (
         f"{count(len(backups), 'backup')} ({names_of(backups)}), {len(inside)} in the circuit, making up for "
-        f"{regained:.0%} of the {lost:.2f} logits that {names_of(movers)} lose; {n} prompts, those that chose the movers"
+        f"{regained:.0%} of the {lost:.2f} logits that {names_of(movers)} lose; {n} prompts that chose the movers"
     )
     numbers = {"value": regained, "prompts": n}
     if n < MIN_PROMPTS:

@@ -32,6 +32,8 @@ def compare(
 
     compared = compare_runs([folder_of(run) for run in runs])
     findings = compared.findings
+    if out is None:
+        runs_dir().mkdir(parents=True, exist_ok=True)  # the runs may lie elsewhere
     page = compared.report(runs_dir() / PAGE if out is None else out)
     if json:
         told = {sheet.name: [dict(zip((c.name for c in sheet.columns), row, strict=True)) for row in sheet.rows]

@@ -201,3 +201,11 @@ def test_command_line(
     assert [row["run"] for row in told["runs"]] == ["small", "large"]
     assert told["sheets"]["levels"][0]["start_layer"] == 2
     assert told["report"] == str(folders[0].parent / "compare.html") and Path(told["report"]).is_file()
+
+
+def test_runs_that_lie_elsewhere(
+    folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("INTERP_RUNS", str(tmp_path / "none" / "yet"))
+    assert run(["compare", *map(str, folders)]) == 0
+    assert (tmp_path / "none" / "yet" / "compare.html").is_file()

@@ -185,6 +185,19 @@ class Kind:
         evidence = found.summary["evidence"]
         return [one for one in every if (evidence.get(f"{one[0]}.{one[1]}") or {}).get("side") in self.sides]
 
+    def none(self, found: Findings) -> str:
+        """That there are none, and which heads have the class but were found on another path."""
+        others = [one for one in heads_of(found, *self.classes) if one not in self.heads(found)]
+        said = f"no {self.word} was found"
+        if not others:
+            return said
+        verb = "is one" if len(others) == 1 else "are such"
+        paths = " or ".join(_READ[side] for side in self.sides)
+        return f"{said} through {paths} ({names_of(others)} {verb} by where it looks, found on another path)"
+
+
+_READ = {"q": "queries", "k": "keys", "v": "values", "logits": "the logits"}
+
 
 def judged(evidence: Evidence, run: str, kind: Kind, heads: Sequence[Head] | None = None) -> Outcome:
     """Whether a run's circuit has such heads, and whether on held-out prompts they do what makes them that.
@@ -200,7 +213,7 @@ def judged(evidence: Evidence, run: str, kind: Kind, heads: Sequence[Head] | Non
         stopped = [stage for stage in found.summary["stages"] if stage.get("why") and stage["side"] in kind.sides]
         if stopped:
             return missing(f"the search for {kind.word}s ended at {stopped[0]['name']}: {stopped[0]['why']}")
-        return Outcome("does not hold", f"no {kind.word} among {size(found)}", f"no {kind.word} was found")
+        return Outcome("does not hold", f"no {kind.word} among {size(found)}", kind.none(found))
     bound: dict[str, Any] = {"below" if kind.below else "above": 0.0}
     share = by_interval(effect(found, mine), what="effect on held-out prompts, share of the gap,", **bound)
     told = [counted(found, mine), looks(found, mine), share.measured]

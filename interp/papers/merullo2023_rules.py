@@ -136,7 +136,7 @@ def uninhibited(evidence: Evidence) -> Outcome:
             return why
     heads = INHIBITION.heads(evidence.findings[IOI])
     if not heads:
-        return missing("no inhibition head was found in IOI that could be missing here")
+        return missing(f"{INHIBITION.none(evidence.findings[IOI])} in IOI, that could be missing here")
     own = by_interval(effect(evidence.findings[IOI], heads), above=0.0, what=f"effect in {IOI}, share of the gap,")
     if own.verdict != "holds" or own.low is None:
         return missing(f"they are not confirmed in {IOI} itself: {own.why}", own.measured)
@@ -219,7 +219,8 @@ def only(kind: Kind) -> Judge:
             return given
         known = kind.heads(evidence.findings[IOI])
         if not known:
-            return missing(f"no {kind.word} among {size(evidence.findings[IOI])} of {IOI}")
+            told = evidence.findings[IOI]
+            return missing(f"{kind.none(told)} among {size(told)} of {IOI}")
         found = evidence.findings[REPAIR]
         rows = found.table.astype(object).to_dict("records")
         tried = [

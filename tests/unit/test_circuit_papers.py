@@ -294,3 +294,17 @@ def test_total_effects_are_computed_a_second_time() -> None:
     found.summary["settings"]["position"] = "end"
     assert circuit_checks.total(model, prompts, "ioi", found) == []
     assert circuit_checks.total(model, [], "ioi", found) == []
+
+
+def test_heads_of_the_class_on_another_path_are_named() -> None:
+    found = circuit()
+    layer, head = found.summary["classes"]["inhibition"][0]
+    kind = merullo2023_rules.INHIBITION
+    assert (layer, head) in kind.heads(found)
+    for one in found.summary["classes"]["inhibition"]:
+        found.summary["evidence"][f"{one[0]}.{one[1]}"]["side"] = "logits"
+    assert kind.heads(found) == []
+    assert kind.none(found).startswith("no inhibition head was found through queries (")
+    assert f"{layer}.{head}" in kind.none(found) and "found on another path" in kind.none(found)
+    found.summary["classes"].pop("inhibition")
+    assert kind.none(found) == "no inhibition head was found"

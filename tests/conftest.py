@@ -7,8 +7,11 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: no test may reach a hub
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # tests fork and kill processes
 THREADS = max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
-for library in ("OMP", "NUMBA"):  # for what the tests start, too: threads that outnumber the cores wait for each other
-    os.environ.setdefault(f"{library}_NUM_THREADS", str(THREADS))
+OURS = "INTERP_TEST_THREADS"  # what the process that started this one had set, which knows nothing of its siblings
+for variable in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):  # for what the tests start, too: threads that outnumber the
+    if os.environ.get(variable) in (None, os.environ.get(OURS)):  # cores wait for each other
+        os.environ[variable] = str(THREADS)
+os.environ[OURS] = str(THREADS)
 
 import random
 from typing import TYPE_CHECKING, Any

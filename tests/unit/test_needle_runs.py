@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -246,10 +246,14 @@ def test_the_effort_of_masking_by_hand() -> None:
     config = RetrievalConfig(ks=(0, 1, 2), draws=2, at_once=4, random_tokens=10, closed_book=2)
     found = effort(config, prompts)
     assert found.passes == (2 + 1 + 2) / 2  # both, the event, the judging one for its answers and the proof
-    assert found.decodes == math.ceil((2 * 8 + 2 * 8 + 1) / 2)  # seven arms in two batches
+    assert found.decodes == math.ceil((2 * 8 + 2 * 8 + 3) / 2)  # seven arms in two batches, and the proof's steps
     assert found.caches == 2 + 4
     assert found.tokens == 2 * 2 * 10 + 8 * 256 * 7 + 6 * QUESTION
     assert found.steps == 6 * 8
+    more = effort(replace(config, when="both", draws=5), prompts)
+    assert more.passes == (2 + 1 + 13 + 4) / 2  # thirteen arms, and two masks there twice
+    assert more.tokens == 2 * 2 * 10 + 8 * 256 * 7 + 6 * QUESTION * 7  # two draws on text, all five on questions
+    assert more.steps == 6 * 8 * 2
     assert effort(RetrievalConfig(ks=(0,), random_tokens=0), prompts) == Effort(1.5, 8, 2)
 
 

@@ -43,6 +43,7 @@ def table(explored: Unit, sequences: list[int], config: CircuitConfig) -> pd.Dat
     tested = p_values(arrays["total"][..., select], sequences=[sequences[index] for index in select], seed=config.seed)
     columns |= {"total_p": tested.p, "total_holm": tested.holm, "total_bh": tested.bh}
     first = first_stages(facts["stages"])
+    along = {number: of(f"stage.{number}", select).mean(-1) for number in {number for number, _ in first.values()}}
     rows = []
     for layer, head in np.ndindex(*columns["total"].shape):
         if np.isnan(columns["total"][layer, head]):
@@ -53,7 +54,7 @@ def table(explored: Unit, sequences: list[int], config: CircuitConfig) -> pd.Dat
         if (layer, head) in first:
             number, _ = first[layer, head]
             row["stage"] = number
-            row["stage_effect"] = float(of(f"stage.{number}", select)[layer, head].mean())
+            row["stage_effect"] = float(along[number][layer, head])
             row["stability"] = float(arrays[f"stability.{number}"][layer, head])
             if f"again.{number}" in arrays:
                 row["held_out_found"] = bool(arrays[f"again.{number}"][layer, head])
@@ -67,10 +68,8 @@ def mlps(explored: Unit, sequences: list[int]) -> list[dict[str, Any]]:
     arrays, select = explored.arrays, explored.facts["select"]
     chosen = [sequences[index] for index in select]
     gap = once(arrays["gap"][select], chosen)
-    means = {
-        kind: once(arrays[f"{kind}_mlps"][..., select], chosen).mean(-1) / (1.0 if kind == "dla" else gap.mean())
-        for kind in KINDS
-    }
+    changes = {kind: once(arrays[f"{kind}_mlps"][..., select], chosen) for kind in KINDS}
+    means = {kind: each.mean(-1) if kind == "dla" else share(each, gap) for kind, each in changes.items()}
     return [
         {"layer": layer}
         | {kind: None if np.isnan(values[layer]) else float(values[layer]) for kind, values in means.items()}

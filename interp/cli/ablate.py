@@ -92,7 +92,7 @@ def ablate(
 
         if heads is not None or select is not None:
             raise UsageError("--from given with --heads or --select; take the run's heads, name them, or select them")
-        given |= {name: as_text(value) for name, value in heads_from(from_).settings().items()}
+        given |= {name: options.as_text(value) for name, value in heads_from(from_).settings().items()}
     scan(
         model=model,
         find="ablation",
@@ -120,8 +120,3 @@ def ablate(
         allow_pickle=allow_pickle,
         trust_remote_code=trust_remote_code,
     )
-
-
-def as_text(value: Any) -> str:
-    """A setting as ``--set`` takes it."""
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)

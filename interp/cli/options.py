@@ -187,3 +187,8 @@ def settings_given(pairs: list[str] | None, option: str = "--set") -> dict[str, 
 def probe_set_given(pairs: list[str] | None) -> dict[str, str] | None:
     """``--probe-set KEY=VALUE ...`` as a dict; None when it is not given."""
     return settings_given(pairs, "--probe-set") if pairs else None
+
+
+def as_text(value: Any) -> str:
+    """A setting as ``--set`` takes it."""
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)

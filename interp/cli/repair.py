@@ -75,8 +75,7 @@ def repair(
     if from_ is not None:
         from interp.repairs.calls import settings_from
 
-        for setting, value in settings_from(from_).items():
-            given[setting] = value if isinstance(value, str) else ",".join(map(str, value))
+        given |= {name: options.as_text(value) for name, value in settings_from(from_).items()}
     scan(
         model=model,
         find="repair",

@@ -14,7 +14,7 @@ from interp.circuits.measured import PIECE, looks_of, pieces, positions_of, task
 from interp.circuits.pairs import Pair
 from interp.circuits.shares import interval, share
 from interp.circuits.states import BATCH
-from interp.circuits.table import first_stages, once, table
+from interp.circuits.table import first_stages, mlps, once, table
 from interp.errors import UsageError
 from interp.finders.base import Unit
 from probes.base import Prompt
@@ -205,3 +205,20 @@ def test_a_role_that_all_prompts_lack_has_no_mean_and_no_warning() -> None:
 )
 def test_the_task_is_what_the_names_begin_with(names: tuple[str, ...], task: str) -> None:
     assert task_of([prompt(name, 5) for name in names]) == task
+
+
+def test_mlps_have_a_row_a_layer_with_shares_of_the_gap() -> None:
+    unit = explored()
+    for number, kind in enumerate(KINDS):
+        unit.arrays[f"{kind}_mlps"] = rng(20 + number).normal(0, 1, (2, 6))
+    unit.arrays["total_mlps"][1] = np.nan  # a layer without an MLP
+    gap = unit.arrays["gap"]
+    rows = mlps(unit, [0, 1, 0, 2, 3, 4])  # prompts 0 and 2 are the same tokens
+    assert [row["layer"] for row in rows] == [0, 1] and rows[1]["total"] is None
+
+    def mean(values: np.ndarray) -> float:
+        return float((values[[0, 2]].mean() + values[3]) / 2)
+
+    for kind in KINDS:
+        expected = mean(unit.arrays[f"{kind}_mlps"][0]) / (1 if kind == "dla" else mean(gap))
+        assert rows[0][kind] == pytest.approx(expected, rel=1e-5)

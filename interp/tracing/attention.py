@@ -14,9 +14,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from interp.errors import TraceError
+from interp.tracing.budget import BUDGET
 
 NAME = "interp_streamed"
-BLOCK_ELEMENTS = 1 << 23  # scores held at once: 32 MiB of float32, about a last-level cache
 MIN_ROWS, MAX_ROWS = 16, 128
 LOOP_ROWS = 128  # on a CPU, one matmul a KV head beats a batched one from so many rows on (measured, 2 cores)
 
@@ -48,10 +48,10 @@ class RowRules:
 
 
 def rows_per_block(batch: int, heads: int, keys: int, block_rows: int | None = None) -> int:
-    """Query rows in one block: as many as keep the scores within `BLOCK_ELEMENTS`."""
+    """Query rows in one block: as many as keep the scores within the budget of the run."""
     if block_rows is not None:
         return block_rows
-    rows = BLOCK_ELEMENTS // max(1, batch * heads * keys)
+    rows = BUDGET.get().block_elements // max(1, batch * heads * keys)
     return max(MIN_ROWS, min(MAX_ROWS, rows // 16 * 16))
 
 

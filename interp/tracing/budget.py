@@ -1,0 +1,34 @@
+"""How much a trace may hold at once: what the memory plan of a run decides, and every trace inside it keeps to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Sizes that trade memory for time; they never change a result beyond rounding.
+
+    Attributes:
+        block_elements: attention scores held at once, all heads together (float32).
+        chunk: tokens of a prompt run at once, the earlier ones kept as a KV cache; None = the whole prompt.
+    """
+
+    block_elements: int = 1 << 23  # 32 MiB of float32, about a last-level cache
+    chunk: int | None = None
+
+
+BUDGET: ContextVar[Budget] = ContextVar("budget", default=Budget())  # noqa: B039 - frozen
+
+
+@contextmanager
+def within(budget: Budget) -> Iterator[None]:
+    """Inside, traces keep to `budget`."""
+    token = BUDGET.set(budget)
+    try:
+        yield
+    finally:
+        BUDGET.reset(token)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from interp.ablation.calls import ablate
+    from interp.activations.run import capture
+    from interp.activations.store import open_store
     from interp.comparison.compare import compare
     from interp.errors import InterpError, LoadError, SelfCheckError, SiteError, TraceError, UsageError
     from interp.findings import Findings
@@ -32,6 +34,8 @@ _WHERE = {
     "ablate": "interp.ablation.calls",
     "repair": "interp.repairs.calls",
     "open_run": "interp.runs.result",
+    "capture": "interp.activations.run",
+    "open_store": "interp.activations.store",
     "compare": "interp.comparison.compare",
     "reproduce": "interp.papers.run",
     "Model": "interp.models.model",
@@ -53,6 +57,8 @@ __all__ = [
     "ablate",
     "repair",
     "open_run",
+    "capture",
+    "open_store",
     "compare",
     "reproduce",
     "trace",

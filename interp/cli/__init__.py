@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 from interp.cli import options
 from interp.cli.ablate import ablate
+from interp.cli.capture import capture
 from interp.cli.compare import compare
 from interp.cli.get import get
 from interp.cli.ls import ls
@@ -53,6 +54,7 @@ app.command("scan")(scan)
 app.command("ablate")(ablate)
 app.command("repair")(repair)
 app.command("reproduce")(reproduce)
+app.command("capture")(capture)
 app.command("ls")(ls)
 app.command("show")(show)
 app.command("report")(report)

@@ -1,0 +1,27 @@
+"""Activations on disk: captured site by site into sharded safetensors files, read as memory maps, and probed.
+
+`capture` writes a store and `open_store` reads one; each is loaded on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from interp.activations.run import capture
+    from interp.activations.store import Store, open_store
+
+_WHERE = {
+    "capture": "interp.activations.run",
+    "Store": "interp.activations.store",
+    "open_store": "interp.activations.store",
+}
+
+__all__ = ["Store", "capture", "open_store"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'interp.activations' has no attribute {name!r}")
+    return getattr(importlib.import_module(_WHERE[name]), name)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from interp.repairs.calls import repair
     from interp.runs.result import ScanResult, open_run
     from interp.runs.scan import scan
+    from interp.sweeps.result import SweepResult, open_sweep
+    from interp.sweeps.run import sweep
     from interp.tracing.calls import received
     from interp.tracing.tracer import trace
 
@@ -37,9 +39,12 @@ _WHERE = {
     "capture": "interp.activations.run",
     "open_store": "interp.activations.store",
     "compare": "interp.comparison.compare",
+    "sweep": "interp.sweeps.run",
+    "open_sweep": "interp.sweeps.result",
     "reproduce": "interp.papers.run",
     "Model": "interp.models.model",
     "ScanResult": "interp.runs.result",
+    "SweepResult": "interp.sweeps.result",
     "Findings": "interp.findings",
     "trace": "interp.tracing.tracer",
     "received": "interp.tracing.calls",
@@ -60,12 +65,15 @@ __all__ = [
     "capture",
     "open_store",
     "compare",
+    "sweep",
+    "open_sweep",
     "reproduce",
     "trace",
     "received",
     "get",
     "Model",
     "ScanResult",
+    "SweepResult",
     "Findings",
     "InterpError",
     "UsageError",

@@ -25,6 +25,7 @@ from interp.cli.repair import repair
 from interp.cli.reproduce import reproduce
 from interp.cli.scan import scan
 from interp.cli.show import report, show
+from interp.cli.sweep import sweep
 from interp.errors import InterpError
 from interp.text import printable
 
@@ -59,6 +60,7 @@ app.command("ls")(ls)
 app.command("show")(show)
 app.command("report")(report)
 app.command("compare")(compare)
+app.command("sweep")(sweep)
 app.command("get")(get)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from interp.comparison import circuit_drawn, circuit_tables, circuits, own, shared
+from interp.comparison import circuit_drawn, circuit_tables, circuits, claims, own, shared
 from interp.comparison.facts import Compared, facts, lengths
 from interp.findings import Findings, Verification
 
@@ -36,7 +36,12 @@ def side_by_side(runs: Sequence[Compared]) -> tuple[Findings, dict[str, Any]]:
         verification=Verification("nothing to verify", "", HOW),
         heatmaps=circuit_drawn.heatmaps(runs, made) if made else [],
         charts=[*circuit_drawn.charts(made), *own.charts(runs), *charts],
-        sheets=[*(circuit_tables.sheets(made) if made else []), *own.sheets(runs), *shared.sheets(runs)],
+        sheets=[
+            *(circuit_tables.sheets(made) if made else []),
+            *own.sheets(runs),
+            *claims.sheets(runs),
+            *shared.sheets(runs),
+        ],
         graphs=circuit_drawn.graphs(made),
         table_title="The runs",
     )
@@ -48,9 +53,11 @@ def verdict(runs: Sequence[Compared]) -> str:
     """Which runs stand here; then what each one's check said."""
     finder = runs[0].result.findings.finder
     names = ", ".join(run.name for run in runs[:-1])
+    stand = f"{len(runs)} runs of {finder!r} side by side: {names} and {runs[-1].name}"
+    stand = stand if len(runs) > 1 else f"One run of {finder!r}: {runs[0].name}"
     checked = [(run.name, getattr(run.result.findings.verification, "verdict", "not run")) for run in runs]
     told = "; ".join(f"{name}: {outcome}" for name, outcome in checked)
-    return f"{len(runs)} runs of {finder!r} side by side: {names} and {runs[-1].name}. Causal checks: {told}."
+    return f"{stand}. Causal checks: {told}."
 
 
 def caveats(runs: Sequence[Compared]) -> list[str]:
@@ -69,7 +76,7 @@ def caveats(runs: Sequence[Compared]) -> list[str]:
     if differ:
         told = "; ".join(f"{key} = {', '.join(str(one.get(key)) for one in settings.values())}" for key in differ[:8])
         said.append(f"The runs differ in settings, in this order: {told}.")
-    if by_text:
+    if by_text and len(runs) > 1:
         said.append("Models cut a text into tokens differently: the same position need not be the same word.")
     return said
 

@@ -1,4 +1,4 @@
-"""`interp.compare`: several finished runs of one finder, side by side.
+"""`interp.compare`: several finished runs of one finder, or all runs of a sweep, side by side.
 
 The comparison is itself a `Findings`, so the page, the notebook view and the figures are those of any other finding.
 """
@@ -78,27 +78,36 @@ class Comparison:
         return f"<Comparison {self.verdict!r}>"
 
 
-def compare(runs: Sequence[str | os.PathLike[str]]) -> Comparison:
-    """Put finished runs of one finder side by side.
+def compare(runs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Comparison:
+    """Put finished runs of one finder side by side, or the runs of a sweep.
 
     Args:
-        runs: two or more run folders, in the order in which they are to be shown.
+        runs: two or more run folders, in the order in which they are to be shown; the folder of a sweep stands for its
+            finished runs. Or the folder of one sweep alone, which may hold runs of several finders.
 
     Raises:
         UsageError: fewer than two, one named twice, one that is no finished run, or runs of different finders; names
             which.
+        RunFolderError: a sweep that cannot be read.
     """
     from interp.comparison.build import side_by_side
+    from interp.sweeps.folder import is_sweep
 
     if isinstance(runs, str | os.PathLike):
-        raise UsageError(f"compare({str(runs)!r}): expected a list of run folders")
-    folders = [Path(run) for run in runs]
+        if not is_sweep(runs):
+            raise UsageError(f"compare({str(runs)!r}): expected a list of run folders, or the folder of a sweep")
+        runs = [runs]
+    if len(runs) == 1 and is_sweep(runs[0]):
+        from interp.comparison.sweep import compare_sweep
+
+        return compare_sweep(runs[0])
+    folders = [folder for run in runs for folder in _folders(Path(run))]
     if len(folders) < LEAST:
         raise UsageError(f"a comparison needs two runs or more, got {len(folders)}: {_listed(folders) or 'none'}")
     twice = [folder for folder, times in Counter(folder.resolve() for folder in folders).items() if times > 1]
     if twice:
         raise UsageError(f"named twice, and would be compared with itself: {_listed(twice)}")
-    opened = [_open(folder) for folder in folders]
+    opened = [open_finished(folder) for folder in folders]
     finders = {folder: result.findings.finder for folder, result in zip(folders, opened, strict=True)}
     if len(set(finders.values())) > 1:
         told = ", ".join(f"{folder} holds {finder!r}" for folder, finder in finders.items())
@@ -106,7 +115,17 @@ def compare(runs: Sequence[str | os.PathLike[str]]) -> Comparison:
     return Comparison(*side_by_side(_named(folders, opened)))
 
 
-def _open(folder: Path) -> Any:
+def _folders(run: Path) -> list[Path]:
+    """A run, or the finished runs of a sweep."""
+    from interp.sweeps.folder import SweepFolder, is_sweep
+
+    if not is_sweep(run):
+        return [run]
+    sweep = SweepFolder(run)
+    return sweep.runs_of(sweep.read() or {"units": []})
+
+
+def open_finished(folder: Path) -> Any:
     """A finished run; `UsageError` naming the folder for anything else."""
     from interp.runs.result import open_run
     from interp.runs.store import RunFolderError

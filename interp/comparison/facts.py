@@ -98,7 +98,19 @@ def facts(runs: Sequence[Compared]) -> list[Fact]:
     by_kind = [
         Fact(Column(f"n_{kind}", "Int64", kind, f"Rows of kind {kind}."), _of_kind(kind)) for kind in kinds(runs)
     ]
-    return [*first, *by_kind, *_MEASURED, *_CHECKED]
+    return [*first, *by_kind, *_by_class(runs), *_MEASURED, *_CHECKED]
+
+
+def _by_class(runs: Sequence[Compared]) -> list[Fact]:
+    """How many heads each class has, where runs classified heads."""
+    counts = [inside(run.result.findings.summary, "counts") for run in runs]
+    classes = dict.fromkeys(
+        str(name) for one in counts if isinstance(one, Mapping) for name, count in one.items() if isinstance(count, int)
+    )
+    return [
+        Fact(Column(f"heads_{name}", "Int64", f"{name} heads", f"Heads of class {name}."), _summary("counts", name))
+        for name in classes
+    ]
 
 
 def _name(run: Compared) -> str:
@@ -118,6 +130,10 @@ _MEASURED = (
     Fact(
         Column("circuit", "Int64", "heads in circuit", "Heads of its circuit."),
         lambda run: None if (found := inside(run.result.findings.summary, "circuit")) is None else len(found),
+    ),
+    Fact(
+        Column("retrieval", "Int64", "retrieval heads", "Heads whose retrieval score reaches the threshold."),
+        lambda run: None if (found := inside(run.result.findings.summary, "retrieval")) is None else len(found),
     ),
     Fact(
         Column("accuracy", "float64", "accuracy", "Share of prompts with the answer above every wrong token."),

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -53,7 +53,9 @@ def levels(pairs: list[tuple[int, int]]) -> tuple[list[int], list[tuple[int, int
             heads.append(pair)
         belongs[pair] = near[0] if near else pair
     heads.sort()
-    return [heads.index(belongs[pair]) for pair in pairs], heads
+    numbers = {head: number for number, head in enumerate(heads)}
+    of_pair = {pair: numbers[head] for pair, head in belongs.items()}
+    return [of_pair[pair] for pair in pairs], heads
 
 
 def describe(
@@ -67,9 +69,11 @@ def describe(
         prompts: index of the prompt of each row (names may repeat).
         n_prompts: how many prompts were scanned.
     """
-    told = []
+    told, by_level = [], defaultdict(list)
+    for row, prompt in zip(rows, prompts, strict=True):
+        by_level[row["level"]].append((row, prompt))
     for level, (start, lifetime) in enumerate(heads):
-        members = [(row, prompt) for row, prompt in zip(rows, prompts, strict=True) if row["level"] == level]
+        members = by_level[level]
         tokens = Counter((row["token_id"], row["token"]) for row, _ in members)
         low, median, high = np.quantile([row["norm"] for row, _ in members], (0.1, 0.5, 0.9)).tolist()
         holding = {prompt for _, prompt in members}
@@ -117,12 +121,13 @@ def stability(
     from interp.scoring.level_heads import level_heads
 
     known = sorted(set(pairs))
+    place = {pair: column for column, pair in enumerate(known)}
     counts = np.zeros((n_prompts, len(known)), dtype=np.int64)
-    np.add.at(counts, (list(prompts), [known.index(pair) for pair in pairs]), 1)
+    np.add.at(counts, (np.array(prompts), np.array([place[pair] for pair in pairs])), 1)
     draws = np.random.default_rng(seed).integers(0, n_prompts, (RESAMPLES, n_prompts))
     names = level_heads(np.array(known), counts, draws, TOLERANCE)
     near = np.array([[_near(head, pair) for pair in known] for head in heads])
-    shares = (names[:, None, :] & near).any(axis=2).mean(axis=0)
+    shares = (names.astype(np.float32) @ near.T.astype(np.float32) > 0).mean(axis=0)
     numbers = names.sum(axis=1)
     low, high = np.quantile(numbers, (0.025, 0.975)).tolist()
     return shares.tolist(), told | {"mean": float(numbers.mean()), "low": low, "high": high}

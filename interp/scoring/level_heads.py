@@ -1,7 +1,8 @@
 """Which (start, lifetime) pairs name a level in each bootstrap resample of prompts.
 
-The Numba kernel of `interp.finders.sink_levels`, whose `levels` clusters one list of pairs in plain Python: the test
-compares the two.
+How often a resample has each pair is a matrix product, how often it draws each prompt times what the prompts hold, left
+to BLAS; the clustering of every resample is a Numba kernel. `interp.finders.sink_levels.levels` clusters one list of
+pairs in plain Python: the test compares the two.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ import numba
 import numpy as np
 
 from interp.scoring.compiled import announced
+
+CELLS = 4_000_000
+"""Numbers held at a time; bounds the memory however many prompts, pairs and resamples there are."""
 
 
 def level_heads(pairs: np.ndarray, counts: np.ndarray, draws: np.ndarray, tolerance: int) -> np.ndarray:
@@ -34,25 +38,33 @@ def level_heads(pairs: np.ndarray, counts: np.ndarray, draws: np.ndarray, tolera
         )
     starts = pairs[:, 0].astype(np.int64)
     ends = pairs.sum(axis=1).astype(np.int64)
-    return _level_heads(starts, ends, counts.astype(np.int64), draws.astype(np.int64), tolerance)
+    n, held = len(counts), counts.astype(np.float64)  # a product of float64 is exact for numbers of this size
+    out = np.zeros((len(draws), len(pairs)), dtype=np.bool_)
+    step = max(1, CELLS // max(1, n, len(pairs)))
+    for first in range(0, len(draws), step):
+        some = draws[first : first + step]
+        numbered = some + n * np.arange(len(some))[:, None]
+        times = np.bincount(numbered.ravel(), minlength=len(some) * n).reshape(len(some), n)
+        _level_heads(starts, ends, times.astype(np.float64) @ held, tolerance, out[first : first + step])
+    return out
 
 
 @announced
-@numba.njit(cache=True)
-def _level_heads(starts, ends, counts, draws, tolerance):
+@numba.njit(cache=True, parallel=True)
+def _level_heads(starts, ends, totals, tolerance, out):
     n_pairs = len(starts)
-    out = np.zeros((len(draws), n_pairs), dtype=np.bool_)
-    for resample in range(len(draws)):
-        total = np.zeros(n_pairs, dtype=np.int64)
-        for prompt in draws[resample]:
-            for pair in range(n_pairs):
-                total[pair] += counts[prompt, pair]
+    for resample in numba.prange(len(totals)):
+        total = totals[resample]
+        heads, found = np.empty(n_pairs, dtype=np.int64), 0
         for pair in np.argsort(-total, kind="mergesort"):  # stable: of equally frequent pairs the earlier comes first
             if total[pair] == 0:
                 break
             near = False
-            for head in range(n_pairs):
-                if out[resample, head] and abs(starts[head] - starts[pair]) <= tolerance:
-                    near = near or abs(ends[head] - ends[pair]) <= tolerance
-            out[resample, pair] = not near
-    return out
+            for head in heads[:found]:
+                near = abs(starts[head] - starts[pair]) <= tolerance and abs(ends[head] - ends[pair]) <= tolerance
+                if near:
+                    break
+            if not near:
+                heads[found] = pair
+                found += 1
+                out[resample, pair] = True

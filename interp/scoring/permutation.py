@@ -99,7 +99,7 @@ def _prepared(values: np.ndarray, exact: int, draws: int) -> tuple[np.ndarray, n
     if not 0 <= exact <= 20 or draws < 1:
         raise ValueError(f"sign_flips: exact={exact} must be 0 to 20 (2 ** exact flips), draws={draws} 1 or more")
     values = np.asarray(values, dtype=np.float64)
-    there = np.isfinite(values).all(1)
+    there = np.all(np.isfinite(values), axis=1)
     values = np.where(there[:, None], values, 0.0)
     values = np.ascontiguousarray(values / np.maximum(1.0, np.abs(values).max(1, initial=0.0))[:, None])
     seen, slack = values.sum(1), 1e-12 + 1e-9 * np.abs(values).sum(1)

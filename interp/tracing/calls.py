@@ -20,19 +20,27 @@ def skip_logits(model: Any) -> dict[str, Any]:
     return {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(hf.forward).parameters else {}
 
 
-def received(model: Any, token_ids: Any, attention_mask: Any = None) -> Float[Tensor, "layer batch head key"]:
+def received(
+    model: Any,
+    token_ids: Any,
+    attention_mask: Any = None,
+    *,
+    chunk: int | None = None,
+    engine: str | None = None,
+) -> Float[Tensor, "layer batch head key"]:
     """Mean attention each key gets from the queries at and after it (Gu et al. 2024, arXiv 2410.10781; METHODS 1.1).
 
     Args:
         model: a loaded `Model`, or a Hugging Face causal LM.
         token_ids: ints [position] or [batch, position].
         attention_mask: [batch, position], 1 at real tokens; padded queries do not count, padded keys get 0.
+        chunk, engine: see `interp.tracing.tracer.Trace.run` and `interp.trace`.
 
     Returns:
         float32 [layer, batch, head, key].
     """
-    with trace(model, stats=[Received()]) as t:
-        t.run(token_ids, attention_mask, **skip_logits(model))
+    with trace(model, stats=[Received()], engine=engine) as t:
+        t.run(token_ids, attention_mask, chunk=chunk, **skip_logits(model))
     return t.stats["received"]
 
 

@@ -10,14 +10,19 @@ import torch
 from torch import Tensor, nn
 
 from interp.errors import TraceError
+from interp.scoring.asked import Asked, Folded
 from interp.tracing import attention
 from interp.tracing.attention import RowRules
+from interp.tracing.fused.call import Call, attended
+from interp.tracing.fused.choose import fused_attention
+from interp.tracing.masks import streamed_mask
 
 
 class Tap:
     """One open trace's interest in one attention module; this base only counts calls."""
 
     block_rows: int | None = None
+    engine: str | None = None
 
     def __init__(self) -> None:
         self.calls = 0
@@ -55,6 +60,23 @@ class Tap:
 
     def fold(self, rows: Tensor, first_query: int, first_key: int, n_keys: int) -> None:
         """Hand rows to this trace's statistics."""
+
+    def asks(self, shape: Sequence[int], n_keys: int) -> tuple[list[tuple[str, Asked]], list[str]]:
+        """(statistic, what it asks) of a whole call with queries of `shape`; and the statistics that need rows."""
+        return [], []
+
+    def take(self, name: str, folded: Folded, shape: Sequence[int], n_keys: int) -> None:
+        """Hand what was found to the statistic `name`."""
+
+    def first_key(self, n_keys: int) -> int:
+        """Absolute position of the call's first key column."""
+        return 0
+
+    def ran(self, engine: str) -> None:
+        """Told which engine served a call."""
+
+    def fell_back(self, why: str) -> None:
+        """Told why fused kernels did not."""
 
 
 TAPS: dict[int, list[Tap]] = {}  # id(attention module) -> open traces, outermost first
@@ -107,14 +129,23 @@ def streamed_attention(
         query = tap.pass_value("query", query)
         key = tap.pass_value("key", key)
         value = tap.pass_value("value", value)
+    factor = query.shape[-1] ** -0.5 if scaling is None else float(scaling)
     plain = softcap is None and s_aux is None and position_bias is None
     if plain and FALLBACK.get(id(module)) == "sdpa" and not any(tap.wants_rows() for tap in taps):
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+        if attention_mask is None and causal and 1 < n_queries < n_keys:  # which sdpa takes for another order
+            return attended(Call(query, key, value, factor))[0].transpose(1, 2).contiguous(), None
         out, _ = sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, is_causal=is_causal, **keywords
         )
         return out, None
+    call = Call(query, key, value, factor, s_aux, softcap=softcap)
+    fused = fused_attention(taps, call, attention_mask, bool(causal), position_bias)
+    if fused is not None:
+        return fused, None
+    for tap in taps:
+        tap.ran("blocked")
     if position_bias is not None:
         attention_mask = with_bias(attention_mask, position_bias)
 
@@ -123,7 +154,7 @@ def streamed_attention(
         return None if edited is rows else edited
 
     rules = RowRules(
-        scaling=query.shape[-1] ** -0.5 if scaling is None else float(scaling),
+        scaling=factor,
         softcap=softcap,
         sinks=s_aux,
         causal=bool(causal) and attention_mask is None,
@@ -185,12 +216,12 @@ def with_bias(mask: Tensor | None, bias: Tensor) -> Tensor:
 
 def register() -> None:
     """Make the function known to transformers (idempotent; done when a trace opens, not at import)."""
-    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
+    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
     if attention.NAME not in ALL_ATTENTION_FUNCTIONS:
         ALL_ATTENTION_FUNCTIONS.register(attention.NAME, streamed_attention)
-        ALL_MASK_ATTENTION_FUNCTIONS.register(attention.NAME, sdpa_mask)
+        ALL_MASK_ATTENTION_FUNCTIONS.register(attention.NAME, streamed_mask)
 
 
 def configs_of(hf: nn.Module, modules: Iterable[nn.Module]) -> list[Any]:

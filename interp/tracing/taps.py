@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
+import torch
 from torch import Tensor
 
 from interp.errors import TraceError
+from interp.scoring.asked import Asked, Folded
 from interp.tracing import streamed
 from interp.tracing.blocks import RowBlock
 from interp.tracing.hooks import SiteTap
-from interp.tracing.one_pass import fold_all
+from interp.tracing.one_pass import Shares, fold_all
 from interp.tracing.passes import Forward
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ class LayerTap(streamed.Tap):
     ):
         super().__init__()
         self.owner, self.layer, self.row_edits, self.stats, self.sites = owner, layer, row_edits, stats, sites
-        self.block_rows = owner.block_rows
+        self.block_rows, self.engine = owner.block_rows, owner.engine
 
     def called(self, n_queries: int, n_keys: int) -> None:
         forward = self.owner.forward
@@ -118,3 +120,39 @@ class LayerTap(streamed.Tap):
             block = self.place(rows.detach(), first_query, first_key, n_keys)
             accumulators = self.current().current.accumulators
             fold_all(block, [accumulators[name] for name in self.stats])
+
+    def whole(self, shape: Sequence[int], n_keys: int) -> RowBlock:
+        """All rows of a call as one block that holds only their shape."""
+        batch, heads, n_queries = shape[:3]
+        return self.place(torch.zeros(1).expand(batch, heads, n_queries, n_keys), 0, 0, n_keys)
+
+    def asks(self, shape: Sequence[int], n_keys: int) -> tuple[list[tuple[str, Asked]], list[str]]:
+        block = self.whole(shape, n_keys)
+        accumulators = self.current().current.accumulators
+        parts, missing = [], []
+        for name in self.stats:
+            one = accumulators[name]
+            part = one.part(block) if isinstance(one, Shares) else None
+            if part is None:
+                missing.append(name)
+            else:
+                parts.append((name, part))
+        return parts, missing
+
+    def take(self, name: str, folded: Folded, shape: Sequence[int], n_keys: int) -> None:
+        one = self.current().current.accumulators[name]
+        assert isinstance(one, Shares), "only those were asked"
+        one.take(self.whole(shape, n_keys), folded, slice(None))
+
+    def first_key(self, n_keys: int) -> int:
+        forward = self.current()
+        return forward.key_start(n_keys, forward.n_queries, self.layer)
+
+    def ran(self, engine: str) -> None:
+        if self.stats:
+            self.owner.engines[self.layer] = engine
+
+    def fell_back(self, why: str) -> None:
+        note = f"blocks of rows in place of fused kernels: {why}"
+        if note not in self.owner.notes:
+            self.owner.notes.append(note)

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from interp.errors import TraceError, UsageError
 from interp.models.binding import Binding
 from interp.tracing import attention, bypass, hooks, streamed
+from interp.tracing.budget import BUDGET
+from interp.tracing.chunks import run_in_chunks
+from interp.tracing.engines import known
 from interp.tracing.hooks import SiteEdit, SiteTap
 from interp.tracing.inputs import as_ids, entry_modules, unwrap
 from interp.tracing.passes import PROBING, Forward, Pass, cache_name, cache_of, describe_call, open_forward
@@ -50,9 +53,11 @@ class Trace:
         edit: Sequence[Any] = (),
         grad: bool = False,
         block_rows: int | None = None,
+        engine: str | None = None,
     ):
         self.hf, self.sites = unwrap(model)
         self.stat_list, self.grad, self.block_rows = tuple(stats), grad, block_rows
+        self.engine = None if engine is None else known(engine)
         names = [stat.name for stat in self.stat_list]
         if len(set(names)) < len(names):
             raise UsageError(f"statistics need different names, got {names}; give one name=...")
@@ -73,19 +78,24 @@ class Trace:
         self.depth = 0
         self.attention_path = "streamed"
         self.notes: list[str] = []
+        self.engines: dict[int, str] = {}  # layer -> what took its statistics in the last call
         self.taps: list[SiteTap] = []
         self.guarded: list[Any] = []
         self.stack: ExitStack | None = None
 
     # -- what the user reads ------------------------------------------------------------------------------------------
 
-    def run(self, input_ids: Any, attention_mask: Any = None, cache: Any = None, **kwargs: Any) -> Any:
+    def run(
+        self, input_ids: Any, attention_mask: Any = None, cache: Any = None, chunk: int | None = None, **kwargs: Any
+    ) -> Any:
         """One forward call of the model; returns Hugging Face's output.
 
         Args:
             input_ids: ints [position] or [batch, position] (lists or tensors).
             attention_mask: [batch, position], 1 at real tokens.
             cache: the KV cache of an earlier call, to go on from (`interp.tracing.passes.cache_of` finds it).
+            chunk: read the prompt so many tokens at a time, through a KV cache; same results, and only the cache grows
+                with the prompt. None = in one piece, or as the memory plan of a run says where nothing is edited.
             kwargs: passed to the model (``use_cache`` is False unless given).
         """
         if self.stack is None:
@@ -100,7 +110,14 @@ class Trace:
             kwargs["attention_mask"] = attention_mask
         if cache is not None:
             kwargs = {cache_name(self.hf): cache, "use_cache": True, **kwargs}
-        return self.hf(input_ids=ids, **{"use_cache": False, **kwargs})
+        if chunk is None and not (self.row_edits or self.site_edits or self.grad):
+            chunk = BUDGET.get().chunk
+        if chunk is None or chunk >= ids.shape[1]:
+            return self.hf(input_ids=ids, **{"use_cache": False, **kwargs})
+        output = run_in_chunks(self.hf, ids, chunk, kwargs, self.hf)
+        if not kwargs.get("use_cache"):
+            self.last().cache = None
+        return output
 
     def __getitem__(self, site: str) -> Tensor:
         """The value at `site` in the last pass, [batch, position, ...]; decode steps are laid end to end."""
@@ -265,6 +282,7 @@ def trace(
     edit: Sequence[Any] = (),
     grad: bool = False,
     block_rows: int | None = None,
+    engine: str | None = None,
 ) -> Trace:
     """Open a trace: ``with interp.trace(model, read=[...], stats=[...], edit=[...]) as t: t.run(ids)``.
 
@@ -279,10 +297,12 @@ def trace(
         edit: site edits and row edits, applied in order.
         grad: keep gradients (slower, more memory); False runs the block under `torch.no_grad`.
         block_rows: query rows held at once; None chooses by shape.
+        engine: ``blocked`` forms rows in blocks; ``fused`` takes statistics from fused kernels wherever these can say
+            them (`notes` tells where not); ``auto`` chooses by device, length and statistics; None = as the run says.
 
     Raises:
         SiteError: a site the model does not have.
         TraceError: something the tracer would get wrong (static caches, attention dropout, unknown attention keywords).
         UsageError: arguments of the wrong kind.
     """
-    return Trace(model, read, stats, edit, grad, block_rows)
+    return Trace(model, read, stats, edit, grad, block_rows, engine)

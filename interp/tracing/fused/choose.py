@@ -1,0 +1,102 @@
+"""Whether one attention call goes through fused kernels, and the call itself when it does."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from interp.tracing.engines import CHOSEN
+from interp.tracing.fused import flex
+from interp.tracing.fused.call import Call, attended
+from interp.tracing.fused.folded import can, fold
+from interp.tracing.masks import hidden_keys
+
+if TYPE_CHECKING:
+    from interp.tracing.streamed import Tap
+
+LEAST = 1024
+"""Queries of a call from which on fused kernels are chosen on a GPU; below, a block holds most of the rows anyway."""
+
+_SEEN: list[tuple[weakref.ref[Tensor], tuple[bool, Tensor | None]]] = []  # the last mask: a pass's layers share one
+
+
+def fused_attention(
+    taps: Sequence[Tap], call: Call, mask: Tensor | None, causal: bool, position_bias: Tensor | None
+) -> Tensor | None:
+    """Output [batch, query, head, d_v] of a call whose statistics were taken by fused kernels; None = use blocks.
+
+    Taken are all statistics of all taps or none: where one needs rows, the rest comes with them for less.
+    """
+    engine = next((tap.engine for tap in reversed(taps) if tap.engine), None) or CHOSEN.get()
+    forced = engine == "fused"
+    if engine == "blocked" or not (forced or worth_it(call.query)):
+        return None
+    made, why = prepared(taps, call, mask, causal, position_bias)
+    asked: list[Any] = []
+    for tap in taps if made is not None else ():
+        parts, missing = tap.asks(call.query.shape, call.key.shape[2])
+        asked += [(tap, *part) for part in parts if can(part[1], call.softcap)]
+        names = [*missing, *(part[0] for part in parts if not can(part[1], call.softcap))]
+        why = f"{', '.join(names)} need the rows themselves" if names else why
+    if why or made is None:
+        for tap in taps if forced else ():
+            tap.fell_back(why)
+        return None
+    with torch.no_grad(), torch.autocast(call.query.device.type, enabled=False):
+        try:
+            out, lse = attended(made)
+            folded = [(tap, name, fold(made, lse, part, tap.first_key(made.key.shape[2]))) for tap, name, part in asked]
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # a kernel that does not compile here: the blocks give the same numbers
+            if forced:
+                raise
+            for tap in taps:
+                tap.fell_back(f"fused kernels failed ({type(error).__name__}: {str(error)[:200]})")
+            return None
+    for tap, name, found in folded:
+        tap.take(name, found, call.query.shape, call.key.shape[2])
+    for tap in taps:
+        tap.ran("fused")
+    return out.transpose(1, 2).contiguous()
+
+
+def worth_it(query: Tensor) -> bool:
+    """Whether fused kernels are the faster choice for these queries. On a CPU they are not: DESIGN decision 4."""
+    return query.device.type == "cuda" and query.shape[2] >= LEAST
+
+
+def prepared(
+    taps: Sequence[Tap], call: Call, mask: Tensor | None, causal: bool, position_bias: Tensor | None
+) -> tuple[Call | None, str]:
+    """The call as fused kernels run it, or None and why they cannot."""
+    if any(tap.edits_rows() for tap in taps):
+        return None, "edits of rows need the rows themselves"
+    if torch.is_grad_enabled():
+        return None, "gradients flow through rows"
+    if position_bias is not None or not (causal or mask is not None):
+        return None, "attention with a position bias or without an order of tokens"
+    compiled = call.query.device.type == "cuda" and flex.usable()
+    if call.softcap is not None and not compiled:
+        return None, "a soft cap needs FlexAttention, compiled for a GPU"
+    simple, valid = understood(mask, call.query.shape[2], call.key.shape[2])
+    if not simple and (not compiled or mask is None or mask.dtype != torch.bool or mask.shape[1] != 1):
+        return None, "a mask such as a sliding window's needs FlexAttention, compiled for a GPU"
+    shape = {"valid": valid} if simple else {"mask": mask.expand(len(call.query), -1, -1, -1)}  # type: ignore[union-attr]
+    return Call(call.query, call.key, call.value, call.scaling, call.sinks, softcap=call.softcap, **shape), ""
+
+
+def understood(mask: Tensor | None, n_queries: int, n_keys: int) -> tuple[bool, Tensor | None]:
+    """`hidden_keys`, remembered for the layers that are given the very same mask."""
+    if mask is None:
+        return True, None
+    for known, told in _SEEN:
+        if known() is mask:
+            return told
+    told = hidden_keys(mask, n_queries, n_keys)
+    _SEEN[:] = [(weakref.ref(mask), told)]
+    return told

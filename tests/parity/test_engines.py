@@ -1,0 +1,203 @@
+"""Fused kernels and blocks of rows, a prompt in one piece and in chunks: the same numbers on every family."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from interp.errors import UsageError
+from interp.interventions.attention import CutKeys
+from interp.tracing import masks
+from interp.tracing.calls import received
+from interp.tracing.engines import using
+from interp.tracing.fused import choose
+from interp.tracing.passes import cache_of
+from interp.tracing.statistics import Entropy, MassOn, Offsets, Received, RowSum, TopKey
+from interp.tracing.tracer import trace
+from tests import plain
+from tests.tiny import ARCHS, BYPASSING, tiny
+
+LINEAR = (
+    Received(),
+    Received(window=(6, 15), name="late"),
+    Entropy(),
+    RowSum(),
+    Offsets(),
+    MassOn({"ends": [0, 1, 9], "third": [3]}),
+)
+NEVER = {"gemma2", "mistral", "starcoder2"} | set(BYPASSING)
+"""A soft cap, nothing but sliding windows, and families with an attention of their own: never fused on a CPU."""
+
+
+def leaves(result: Any) -> list[torch.Tensor]:
+    return [result] if isinstance(result, torch.Tensor) else [leaf for one in result.values() for leaf in leaves(one)]
+
+
+def same(one: Any, other: Any, mask: torch.Tensor, atol: float = 2e-5) -> None:
+    for left, right in zip(leaves(one), leaves(other), strict=True):
+        torch.testing.assert_close(plain.real(left, mask), plain.real(right, mask), atol=atol, rtol=1e-5)
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_fused_and_blocked_agree(arch: str) -> None:
+    hf = tiny(arch)
+    for padding in plain.PADDINGS:
+        ids, mask = plain.padded_batch(padding)
+        found = {}
+        for engine in ("blocked", "fused"):
+            with trace(hf, stats=LINEAR, engine=engine) as t:
+                logits = t.run(ids, mask).logits
+            found[engine] = {stat.name: t.stats[stat.name] for stat in LINEAR}, logits, dict(t.engines), t.notes
+        for stat in LINEAR:
+            same(found["fused"][0][stat.name], found["blocked"][0][stat.name], mask)
+        real = mask.bool()
+        torch.testing.assert_close(found["fused"][1][real], found["blocked"][1][real], atol=2e-5, rtol=1e-5)
+        served = found["fused"][2]
+        assert "fused" not in found["blocked"][2].values()
+        assert ("fused" in served.values()) == (arch not in NEVER), served
+        if "blocked" in served.values():
+            assert any("in place of fused kernels" in note for note in found["fused"][3])
+
+
+def test_a_statistic_that_needs_rows_brings_the_others_with_it() -> None:
+    ids, _ = plain.padded_batch("none")
+    with trace(tiny("llama"), stats=[Received(), TopKey(layers=frozenset({1}))], engine="fused") as t:
+        t.run(ids)
+    assert t.engines == {0: "fused", 1: "blocked", 2: "fused"}
+    assert t.notes == ["blocks of rows in place of fused kernels: top_key need the rows themselves"]
+
+
+def test_edits_of_rows_are_never_passed_over() -> None:
+    hf = tiny("llama")
+    ids, _ = plain.padded_batch("none")
+    logits = []
+    for engine in ("blocked", "fused"):
+        with trace(hf, stats=[Received()], edit=[CutKeys([0])], engine=engine) as t:
+            logits.append(t.run(ids).logits)
+        assert set(t.engines.values()) == {"blocked"}
+    assert torch.equal(*logits)
+
+
+def test_an_outer_trace_counts_too() -> None:
+    """An inner trace that could be fused, in an outer one that edits rows: the edit is applied."""
+    hf = tiny("llama")
+    ids, _ = plain.padded_batch("none")
+    with trace(hf, edit=[CutKeys([0])]), trace(hf, stats=[Received()], engine="fused") as inner:
+        inner.run(ids)
+    assert inner.stats["received"][..., 1:, :][..., 0].abs().max() < 1 and set(inner.engines.values()) == {"blocked"}
+    with trace(hf, stats=[Received(mean=False)]) as outer, trace(hf, stats=[Received()], engine="fused") as inner:
+        inner.run(ids)
+    assert set(inner.engines.values()) == {"fused"} == set(outer.engines.values())
+    with trace(hf, stats=[Received(mean=False)]) as alone:
+        alone.run(ids)
+    torch.testing.assert_close(outer.stats["received"], alone.stats["received"], atol=1e-5, rtol=1e-5)
+
+
+def test_the_engine_of_a_run_reaches_the_traces_inside_it() -> None:
+    hf = tiny("llama")
+    ids, _ = plain.padded_batch("none")
+    seen = []
+    for engine in ("fused", "blocked", "auto"):
+        with using(engine), trace(hf, stats=[Received()]) as t:
+            t.run(ids)
+        seen.append(set(t.engines.values()))
+    assert seen == [{"fused"}, {"blocked"}, {"blocked"}]  # on a CPU, blocks are the faster
+    with using("fused"), trace(hf, stats=[Received()], engine="blocked") as t:
+        t.run(ids)
+    assert set(t.engines.values()) == {"blocked"}
+    with pytest.raises(UsageError, match="engine 'flash'; there are auto, blocked, fused"):
+        trace(hf, stats=[Received()], engine="flash")
+
+
+def test_a_kernel_that_fails_costs_no_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chosen automatically, and broken: the blocks take over, and it is said. Forced, it is an error."""
+
+    def broken(call: Any) -> Any:
+        raise RuntimeError("no such kernel")
+
+    hf = tiny("llama")
+    ids, _ = plain.padded_batch("none")
+    expected = received(hf, ids)
+    monkeypatch.setattr(choose, "attended", broken)
+    with pytest.raises(RuntimeError, match="no such kernel"):
+        received(hf, ids, engine="fused")
+    monkeypatch.setattr(choose, "worth_it", lambda query: True)
+    with trace(hf, stats=[Received()]) as t:
+        t.run(ids)
+    assert torch.equal(t.stats["received"], expected)
+    assert t.notes == ["blocks of rows in place of fused kernels: fused kernels failed (RuntimeError: no such kernel)"]
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_a_prompt_in_chunks_is_the_prompt(arch: str) -> None:
+    """Also where a window has let go of the first keys, and in a padded batch."""
+    hf = tiny(arch)
+    site = "blocks.1.hook_resid_post"
+    for padding in ("none", "left"):
+        ids, mask = plain.padded_batch(padding)
+        with trace(hf, read=[site], stats=LINEAR) as whole:
+            logits = whole.run(ids, mask).logits
+        for engine, chunk in (("blocked", 7), ("fused", 11)):
+            with trace(hf, read=[site], stats=LINEAR, engine=engine) as t:
+                out = t.run(ids, mask, chunk=chunk)
+            assert cache_of(out) is None
+            real = mask.bool()
+            torch.testing.assert_close(out.logits[real], logits[real], atol=5e-5, rtol=1e-5)
+            torch.testing.assert_close(t[site][real], whole[site][real], atol=5e-5, rtol=1e-5)
+            for stat in LINEAR:
+                same(t.stats[stat.name], whole.stats[stat.name], mask)
+
+
+def test_layers_nobody_looks_at_run_right_in_chunks() -> None:
+    """Their attention goes to sdpa, which would take queries that continue a cache for the first ones."""
+    hf = tiny("llama")
+    ids, _ = plain.padded_batch("none")
+    with torch.no_grad():
+        own = hf(ids).logits
+    with trace(hf, stats=[Received(layers=frozenset({2}))]) as t:
+        torch.testing.assert_close(t.run(ids, chunk=6).logits, own, atol=5e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("keep", [0, 1, 3, 9])
+def test_chunks_compute_the_logits_that_are_asked_for(keep: int) -> None:
+    hf = tiny("llama")
+    ids, _ = plain.padded_batch("none")
+    with trace(hf) as t:
+        whole = t.run(ids, logits_to_keep=keep).logits
+        parts = t.run(ids, chunk=7, logits_to_keep=keep).logits
+    assert parts.shape == whole.shape
+    torch.testing.assert_close(parts, whole, atol=5e-5, rtol=1e-5)
+
+
+def test_chunks_can_be_gone_on_from() -> None:
+    hf = tiny("llama")
+    ids, _ = plain.padded_batch("none")
+    with trace(hf, stats=[Received()]) as t:
+        out = t.run(ids[:, :-1], chunk=6, use_cache=True)
+        t.run(ids[:, -1:], cache=cache_of(out))
+    torch.testing.assert_close(t.stats["received"], received(hf, ids), atol=1e-5, rtol=1e-5)
+
+
+def test_what_chunks_cannot_do_is_refused() -> None:
+    hf = tiny("llama")
+    ids, _ = plain.padded_batch("none")
+    with trace(hf) as t:
+        with pytest.raises(UsageError, match="chunk=0"):
+            t.run(ids, chunk=0)
+        with pytest.raises(UsageError, match="output_hidden_states cannot be given with chunk=5"):
+            t.run(ids, chunk=5, output_hidden_states=True)
+
+
+def test_a_mask_of_order_and_padding_is_told_from_any_other() -> None:
+    order = torch.ones(2, 1, 4, 7, dtype=torch.bool).tril(3)
+    assert masks.hidden_keys(None, 4, 7) == (True, None)
+    assert masks.hidden_keys(order, 4, 7) == (True, None)
+    padded = order.clone()
+    padded[1, ..., :2] = False
+    simple, valid = masks.hidden_keys(padded, 4, 7, rows=3)
+    assert simple and valid is not None and valid.tolist() == [[True] * 7, [False] * 2 + [True] * 5]
+    window = order & torch.ones(4, 7, dtype=torch.bool).triu(1)
+    assert masks.hidden_keys(window, 4, 7) == (False, None)
+    assert masks.hidden_keys(order.float(), 4, 7) == (False, None)

@@ -15,10 +15,12 @@ class Budget:
     Attributes:
         block_elements: attention scores held at once, all heads together (float32).
         chunk: tokens of a prompt run at once, the earlier ones kept as a KV cache; None = the whole prompt.
+        states: bytes that a finder may fill with states of prompts that run side by side.
     """
 
     block_elements: int = 1 << 23  # 32 MiB of float32, about a last-level cache
     chunk: int | None = None
+    states: int = 1 << 28
 
 
 BUDGET: ContextVar[Budget] = ContextVar("budget", default=Budget())  # noqa: B039 - frozen

@@ -65,6 +65,20 @@ def test_the_size_of_a_block_changes_nothing(model: interp.Model, statistic: Any
     _assert_equal(_measure(model, statistic, IDS, block_rows=block_rows), _measure(model, statistic, IDS))
 
 
+def test_fused_kernels_give_what_blocks_give(model: interp.Model, statistic: Any) -> None:
+    """Or say that they cannot: one that needs rows is never answered by anything else."""
+    found = {}
+    for engine in ("blocked", "fused"):
+        with interp.trace(model, stats=[statistic], engine=engine) as t:
+            t.run(IDS)
+        found[engine] = t
+    _assert_equal(found["fused"].stats[statistic.name], found["blocked"].stats[statistic.name])
+    served = set(found["fused"].engines.values())
+    assert served == {"fused"} or found["fused"].notes == [
+        f"blocks of rows in place of fused kernels: {statistic.name} need the rows themselves"
+    ]
+
+
 def test_the_model_is_left_as_it_was(model: interp.Model, statistic: Any) -> None:
     before = fingerprint(model.hf)
     _measure(model, statistic, IDS)

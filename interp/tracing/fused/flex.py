@@ -29,10 +29,11 @@ def usable() -> bool:
 
 @functools.lru_cache(maxsize=2)
 def kernel(device: str) -> Callable[..., Any]:
-    """FlexAttention for a kind of device."""
+    """FlexAttention for a kind of device. `fullgraph`: what cannot be compiled is an error; run as plain Python, it
+    would form every score."""
     from torch.nn.attention.flex_attention import flex_attention
 
-    return torch.compile(flex_attention) if device == "cuda" else flex_attention
+    return torch.compile(flex_attention, fullgraph=True) if device == "cuda" else flex_attention
 
 
 def run(
@@ -103,11 +104,9 @@ def capped(softcap: float | None, offset: Tensor | None = None) -> Any:
 
 def forward_mask(call: Call) -> Any:
     """Which keys a query sees."""
-    mask, past = call.mask, call.past
-    if mask is not None:
-        return from_dense(mask)
-
-    valid = call.valid
+    if call.mask is not None:
+        return from_dense(call.mask)
+    past, valid = offset_of(call), call.valid
 
     def seen(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return key <= query + past
@@ -116,21 +115,26 @@ def forward_mask(call: Call) -> Any:
         assert valid is not None
         return (key <= query + past) & valid[batch, key]
 
-    sizes = (call.query.shape[2], call.key.shape[2], past, call.query.device)
+    sizes = (call.query.shape[2], call.key.shape[2], call.past, call.query.device)
     return triangle(seen, *sizes) if valid is None else triangle(seen_and_valid, *sizes, all_partial=True)
 
 
 def backward_mask(call: Call) -> Any:
     """Which queries see a key."""
-    mask, past = call.mask, call.past
-    if mask is not None:
-        return from_dense(mask.transpose(-1, -2))
+    if call.mask is not None:
+        return from_dense(call.mask.transpose(-1, -2))
+    past = offset_of(call)
 
     def seen(batch: Tensor, head: Tensor, key: Tensor, query: Tensor) -> Tensor:
         return key <= query + past
 
     n_queries, n_keys = call.query.shape[2], call.key.shape[2]
-    return triangle(seen, n_keys, n_queries, past, call.query.device, backward=True)
+    return triangle(seen, n_keys, n_queries, call.past, call.query.device, backward=True)
+
+
+def offset_of(call: Call) -> Tensor:
+    """`past` as a tensor: as a number it would be part of the compiled code, and every chunk would compile anew."""
+    return torch.tensor(call.past, device=call.query.device)
 
 
 def from_dense(mask: Tensor) -> Any:

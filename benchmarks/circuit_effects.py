@@ -23,6 +23,7 @@ from typing import Any
 
 import machine
 import torch
+from rows import Row, as_json, measured
 
 import interp
 from interp.circuits.effects import direct_effects, total_effects
@@ -136,9 +137,34 @@ def main() -> None:
         "peak GiB": {name: max(one["peak GiB"][name] for one in records) for name in FAST},
         "largest difference": {name: max(one["difference"][name] for one in records) for name in ("direct", "total")},
     }
+    facts["suite"] = as_json(suite_rows(facts))
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(facts, indent=1) + "\n")
     print(table(facts))
+
+
+def suite_rows(facts: dict[str, Any]) -> list[Row]:
+    """For the suite's table; ratios are those of the batches, the helper's of all batches together."""
+    ratios, both = facts["ratios"], ("direct", "total")
+    note = f"{facts['pairs']} pairs; the loop timed on {facts['timed heads']} of {facts['heads']} heads"
+    held = "`direct_frozen_mlps` effect of every head, IOI"
+    helper = facts["one at a time, scaled"]["TransformerLens's helper"] / facts["seconds"]["total"]
+    faster = {"unit": "x as fast"}
+    return [
+        *(measured(f"circuit_effects.{name}", ratios[name], note=note) for name in both),
+        measured(
+            "circuit_effects.held", ratios["direct, MLPs held"], what=held, against="one head at a time", **faster
+        ),
+        measured(
+            "circuit_effects.lens",
+            [helper],
+            what="`total` effect of every head, IOI",
+            against="TransformerLens's patching helper",
+            **faster,
+        ),
+        measured("circuit_effects.memory", [max(facts["peak GiB"].values())]),
+        measured("circuit_effects.difference", [max(facts["largest difference"].values())]),
+    ]
 
 
 def fast(model: Any) -> dict[str, Callable[[Sides], Any]]:

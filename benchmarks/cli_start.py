@@ -1,4 +1,5 @@
-"""How long the command line takes to say something: `interp --help`, and the import of the package.
+"""How long the command line takes to say something: `interp --help`, and the import of the package; and how long a
+packaged model takes to load, once it was fetched and converted, in processes that have torch and transformers already.
 
 python benchmarks/cli_start.py [--runs 10]
 """
@@ -14,6 +15,7 @@ import time
 from pathlib import Path
 
 import machine
+from rows import as_json, measured
 
 COMMANDS = {
     "python -c pass": ["-c", "pass"],
@@ -23,11 +25,27 @@ COMMANDS = {
     "interp ls models": ["-m", "interp", "ls", "models"],
 }
 
+MODEL = "smollm2-135m"
+LOADING = f"""
+import time
+import torch, transformers, transformer_lens
+import interp
+start = time.perf_counter()
+interp.load("{MODEL}")
+print(time.perf_counter() - start)
+"""
+
 
 def seconds(arguments: list[str]) -> float:
     start = time.perf_counter()
     subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - start
+
+
+def loading() -> float:
+    """Seconds that `interp.load` takes in a new process, its self-check included."""
+    done = subprocess.run([sys.executable, "-c", LOADING], check=True, capture_output=True, text=True)
+    return float(done.stdout.split()[-1])
 
 
 def main() -> None:
@@ -39,12 +57,17 @@ def main() -> None:
     for name, command in COMMANDS.items():
         seconds(command)  # bytecode and disk cache
         times[name] = [seconds(command) for _ in range(arguments.runs)]
+    subprocess.run([sys.executable, "-m", "interp", "get", MODEL], check=True, stdout=subprocess.DEVNULL)
+    loads = [loading() for _ in range(min(4, arguments.runs + 1))][1:]  # the first fills the disk cache
     facts = machine.machine()
+    rows = [measured("cli_start.help", times["interp --help"]), measured("cli_start.load", loads)]
+    result = {"machine": facts, "seconds": times, "loads": loads, "suite": as_json(rows)}
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps({"machine": facts, "seconds": times}, indent=1) + "\n")
+    arguments.out.write_text(json.dumps(result, indent=1) + "\n")
     print("| command | median s | slowest s |\n|---|---:|---:|")
-    for name, measured in times.items():
-        print(f"| `{name}` | {statistics.median(measured):.2f} | {max(measured):.2f} |")
+    for name, taken in times.items():
+        print(f"| `{name}` | {statistics.median(taken):.2f} | {max(taken):.2f} |")
+    print(f"\nLoading {MODEL}: {statistics.median(loads):.2f} s, {max(loads):.2f} at most.")
     print(f"\n{machine.sentence(facts)}; {arguments.runs} runs each.")
 
 

@@ -103,7 +103,7 @@ def _line(row: Row, quick: bool) -> str:
     mark = "" if quick and row.status != UNMEASURED else MARKS[row.status]
     spread = f"{number(row.low)} to {number(row.high)} ({row.pairs})" if row.low is not None else ""
     value = f"{number(row.ratio)} {row.unit}" if row.status != UNMEASURED else ""
-    goal, source = (str(row.goal), row.goal.source) if row.goal else ("", "")
+    goal, source = (f"{row.goal} {row.unit}", row.goal.source) if row.goal else ("", "")
     return "| " + " | ".join(map(_cell, (row.what, row.against, value, spread, goal, mark, source, row.note))) + " |"
 
 

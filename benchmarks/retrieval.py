@@ -11,7 +11,8 @@ at the same place:
 
 The ways take turns on each prompt in one process, so that a ratio compares neighbours in time. Their generated ids and
 each head's copying steps are compared. Peak memory (high-water mark minus what was held before) is taken on one prompt
-of each length, each way in a process of its own.
+of each length, each way in a process of its own. `--patterns-at LENGTH` lets the eager ways answer, and takes memory, at
+that length only.
 
     python benchmarks/retrieval.py [--lengths 512 1024 2048 4096] [--depths 5] [--needles 3] [--eager 3] [--out FILE]
 """
@@ -27,10 +28,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import machine
+from rows import Row, as_json, measured
 
 MODEL = "smollm2-135m"
 LABELS = {
@@ -117,8 +120,9 @@ def ways(model: Any) -> dict[str, Way]:
     }
 
 
-def times(lengths: Sequence[int], depths: int, needles: int, eager: int, runs: int, answer: Path) -> None:
-    """All ways in turns on every prompt of the grid; one record a prompt and run."""
+def times(lengths: Sequence[int], depths: int, needles: int, eager: int, at: int, runs: int, answer: Path) -> None:
+    """All ways in turns on every prompt of the grid; one record a prompt and run. The eager ways answer `eager` prompts
+    of each length, or of length `at` alone where that is not 0."""
     import torch
 
     import interp
@@ -136,7 +140,7 @@ def times(lengths: Sequence[int], depths: int, needles: int, eager: int, runs: i
             looked_at = dict.fromkeys(lengths, 0)
             for number, prompt in enumerate(prompts):
                 length = task_of(prompt).length
-                slow = run == 0 and looked_at[length] < eager and number % 2 == 0
+                slow = run == 0 and looked_at[length] < eager and number % 2 == 0 and at in (0, length)
                 looked_at[length] += slow
                 seconds, found = {}, {}
                 for name, way in all_ways.items():
@@ -216,6 +220,34 @@ def summary(records: list[dict[str, Any]], lengths: Sequence[int]) -> list[dict[
     return rows
 
 
+def suite_rows(result: dict[str, Any]) -> list[Row]:
+    """For the suite's table: over the grid by the sums of its prompts, as sharing saves most on those that come later;
+    the spread is that of the lengths."""
+    *by_length, everything = result["rows"]
+    lengths = ", ".join(f"{row['length']:,}" for row in by_length)
+    note = f"{everything['prompts']} prompts, T = {lengths}; the sum over all, and the spread of the lengths' sums"
+    found = []
+    for name, key in (("full", "interp"), ("shared", "shared")):
+        sums = [row[f"{key}_total"] for row in by_length]
+        row = measured(f"retrieval.{name}", sums, note=note)
+        found.append(replace(row, ratio=everything[f"{key}_total"], pairs=everything["prompts"]))
+    for row in by_length:
+        length, peaks = row["length"], result["extra_mib"].get(row["length"], {})
+        about = f"scoring retrieval heads, SmolLM2-135M, T = {length:,}"
+        for name in (name for name in SLOW if f"{name}_ratio" in row):
+            faster = [
+                record["seconds"][name] / record["seconds"]["interp"]
+                for record in result["records"]
+                if record["length"] == length and name in record["seconds"]
+            ]
+            texts = {"what": about, "against": LABELS[name], "unit": "x as fast"}
+            found.append(measured(f"retrieval.{name}.{length}", faster, **texts))
+        if peaks.get("eager", 0) > 0:
+            texts = {"what": f"extra peak memory, {about}", "against": LABELS["eager"], "unit": "x its extra memory"}
+            found.append(measured(f"retrieval.memory.{length}", [peaks["interp"] / peaks["eager"]], **texts))
+    return found
+
+
 def markdown(result: dict[str, Any]) -> str:
     """The tables of a result file."""
     lines = ["| T | way | seconds a prompt | x `generate` (range) | x `generate`, grid total | x interp |"]
@@ -255,6 +287,7 @@ def main() -> None:
     parser.add_argument("--depths", type=int, default=5)
     parser.add_argument("--needles", type=int, default=3)
     parser.add_argument("--eager", type=int, default=3, help="prompts of each length that the eager ways answer too")
+    parser.add_argument("--patterns-at", type=int, default=0, help="eager ways and memory at this length alone")
     parser.add_argument("--runs", type=int, default=1, help="times that the grid is gone through")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "retrieval.json")
     parser.add_argument("--worker", nargs="+", help=argparse.SUPPRESS)
@@ -263,16 +296,19 @@ def main() -> None:
         kind, *rest, answer = arguments.worker
         if kind == "memory":
             return memory(rest[0], int(rest[1]), Path(answer))
-        depths, needles, eager, runs, *lengths = map(int, rest)
-        return times(lengths, depths, needles, eager, runs, Path(answer))
-    options = [arguments.depths, arguments.needles, arguments.eager, arguments.runs, *arguments.lengths]
+        depths, needles, eager, at, runs, *lengths = map(int, rest)
+        return times(lengths, depths, needles, eager, at, runs, Path(answer))
+    at = arguments.patterns_at
+    options = [arguments.depths, arguments.needles, arguments.eager, at, arguments.runs, *arguments.lengths]
     result = in_a_process("times", *map(str, options))
     result["rows"] = summary(result["records"], arguments.lengths)
     result["extra_mib"] = {}
-    for length in arguments.lengths:
+    for length in (length for length in arguments.lengths if at in (0, length)):
         names = [name for name in LABELS if arguments.eager or name not in SLOW]
+        names = ["interp", "eager"] if at and arguments.eager else names
         result["extra_mib"][length] = {name: in_a_process("memory", name, str(length)) for name in names}
     result |= {"model": MODEL, "machine": machine.machine()}
+    result["suite"] = as_json(suite_rows(result))
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(result, indent=1) + "\n")
     print(markdown(result))

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import machine
+from rows import as_json, measured
 
 
 def main() -> None:
@@ -38,7 +39,11 @@ def main() -> None:
                 len(prompt["ids"]) for prompt in json.loads(Path(folder, "run", "run.json").read_text())["prompts"]
             ]
     facts = machine.machine()
+    asked = (arguments.model, arguments.prompts, arguments.length) == ("smollm2-135m", 8, 512)
+    what = f"`interp scan --find sinks`, {arguments.model}, prompts of {lengths} tokens, loading included"
+    row = measured("scan_time.scan" if asked else "scan_time.other", times, what=what, against="the clock", unit="s")
     result = {"model": arguments.model, "prompt_lengths": lengths, "seconds": times, "machine": facts}
+    result["suite"] = as_json([row])
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(result, indent=1) + "\n")
     print(f"{arguments.model}, prompts of {lengths} tokens, load and report included:")

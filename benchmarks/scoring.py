@@ -8,11 +8,14 @@
 - spans: 32 prompts x 32 layers x 10,000 positions, 2 % flagged in runs. NumPy closes gaps and looks for edges in whole
   arrays; pandas numbers runs by group;
 - ranks: 10,000 rank correlations over 1,000 pairs, beside pandas' ranks and NumPy's sums;
+- sign flips: p values of 10,000 means over 1,000 prompts and of 10,000 over 64, 10,000 flips, beside the matrix product
+  of signs and values in NumPy (`sign_flips_plain`);
 - fold: one block of attention rows (9 heads x 96 rows x 4,096 keys), every statistic of `interp.tracing` that
-  can share a pass, beside the same one by one in torch and in NumPy; and a single column sum beside torch and NumPy.
+  can share a pass, beside the same one by one in torch and in NumPy; and a single column sum as a trace takes it,
+  beside torch, NumPy and the kernel (a trace leaves a single statistic to torch).
 
 All ways of one thing take turns in one process; medians of ratios. Results are compared. The share of the measured
-memory bandwidth counts each input and output byte once.
+memory bandwidth counts each input byte once; what bounds a kernel instead is said beside it.
 
 python benchmarks/scoring.py [--repeats 5] [--scale 1.0]
 """
@@ -22,6 +25,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -31,11 +35,13 @@ import machine
 import numpy as np
 import pandas as pd
 import torch
+from rows import Row, as_json, measured
 
 from interp.scoring.asked import OFFSETS, Asked
 from interp.scoring.block_fold import block_fold
 from interp.scoring.bootstrap import intervals, intervals_plain
 from interp.scoring.copies import copies_of_many, copies_plain
+from interp.scoring.permutation import sign_flips, sign_flips_plain
 from interp.scoring.ranks import rank_correlations
 from interp.scoring.spans import spans
 
@@ -50,10 +56,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "scoring.json")
     arguments = parser.parse_args()
     result: dict[str, Any] = {"machine": machine.machine(), "bandwidth": bandwidth(), "rows": []}
-    for name, make in CASES.items():
+    for name, (make, _) in CASES.items():
         ways, size = make(arguments.scale)
         result["rows"] += compared(name, ways, size, arguments.repeats, result["bandwidth"])
-        print(json.dumps(result["rows"][-1]), flush=True)
+        print(json.dumps(result["rows"][-1]), file=sys.stderr, flush=True)
+    result["suite"] = as_json(suite_rows(result["rows"]))
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(result, indent=1) + "\n")
     print(table(result))
@@ -89,10 +96,12 @@ def compared(name: str, ways: Ways, size: int, repeats: int, speed: float) -> li
                 "against": way,
                 "ms": 1000 * taken,
                 "ms_other": 1000 * statistics.median(times[way]),
+                "ratios": ratios,
                 "ratio": statistics.median(ratios),
                 "ratio_low": min(ratios),
                 "ratio_high": max(ratios),
                 "of_bandwidth": size / taken / speed,
+                "bound_by": CASES[name][1],
             }
         )
     return rows
@@ -196,6 +205,21 @@ def ranks_case(scale: float) -> tuple[Ways, int]:
     return {"interp": (lambda: rank_correlations(x, y), 1.0), "pandas": (by_pandas, 1.0)}, x.nbytes + y.nbytes
 
 
+def flips_case(n: int) -> Callable[[float], tuple[Ways, int]]:
+    def case(scale: float) -> tuple[Ways, int]:
+        values = np.random.default_rng(0).normal(0.1, 1, (max(1, int(10_000 * scale)), n))
+        np.testing.assert_allclose(sign_flips(values[:40]), sign_flips_plain(values[:40]), atol=1e-12)
+        few = max(1, len(values) // 10)  # whose product and sums fit into memory at once
+        parts = np.array_split(values, len(values) // few)
+
+        def by_numpy() -> Any:
+            return [sign_flips_plain(part) for part in parts]
+
+        return {"interp": (lambda: sign_flips(values), 1.0), "NumPy": (by_numpy, 1.0)}, values.nbytes
+
+    return case
+
+
 def block(scale: float) -> tuple[np.ndarray, torch.Tensor, Asked, int]:
     generator, n_rows, n_keys = torch.Generator().manual_seed(0), 96, max(256, int(4096 * scale))
     rows = torch.softmax(3 * torch.randn(1, 9, n_rows, n_keys, generator=generator), -1)
@@ -250,37 +274,68 @@ def fold_case(scale: float) -> tuple[Ways, int]:
 
 
 def column_sum_case(scale: float) -> tuple[Ways, int]:
+    from interp.tracing.blocks import PassFrame, RowBlock
+    from interp.tracing.statistics import Received
+
     rows, tensor, asked, start = block(scale)
     alone, ones = Asked(received=asked.received), tensor.new_ones(9, 1, rows.shape[2])
+    frame = PassFrame(1, 1, 0, rows.shape[-1], torch.from_numpy(asked.ids))
+    received = Received().accumulator(frame)
     ways: Ways = {
-        "interp": (lambda: block_fold(rows, start, 0, alone), 1.0),
+        "interp": (lambda: received.fold(RowBlock(0, tensor, start, 0, frame)), 1.0),
         "torch": (lambda: torch.bmm(ones, tensor[0]), 1.0),
         "NumPy": (lambda: rows.sum(2), 1.0),
+        "the kernel": (lambda: block_fold(rows, start, 0, alone), 1.0),
     }
     return ways, rows.nbytes
 
 
-CASES: dict[str, Callable[[float], tuple[Ways, int]]] = {
-    "bootstrap intervals": bootstrap_case,
-    "copy matching": copies_case,
-    "spans": spans_case,
-    "rank correlations": ranks_case,
-    "block, all statistics": fold_case,
-    "block, column sum": column_sum_case,
+CASES: dict[str, tuple[Callable[[float], tuple[Ways, int]], str]] = {
+    "bootstrap intervals": (bootstrap_case, "the matrix product of draws and values"),
+    "copy matching": (copies_case, "comparing: a look into the context for every step"),
+    "spans": (spans_case, "walking the flagged positions, which are scattered"),
+    "rank correlations": (ranks_case, "sorting"),
+    "sign flips, 64 prompts": (flips_case(64), "looking up tabled sums: 8 for each flip of a row"),
+    "sign flips, 1,000 prompts": (flips_case(1000), "looking up tabled sums: 125 for each flip of a row"),
+    "block, all statistics": (fold_case, "the logarithm of every weight, for the entropy"),
+    "block, column sum": (column_sum_case, "memory and the caches: one addition for each weight read"),
 }
+"""Name -> (what makes its ways, what bounds ours)."""
+
+SHORT = {
+    "bootstrap intervals": "bootstrap",
+    "copy matching": "copies",
+    "block, all statistics": "fold",
+    "block, column sum": "sum",
+}
+"""Names in the suite's table, where they differ."""
+
+
+def suite_rows(rows: list[dict[str, Any]]) -> list[Row]:
+    """For the suite's table."""
+    found = []
+    for row in rows:
+        name = SHORT.get(row["what"], row["what"].replace(",", "").replace(" ", "_"))
+        against = row["against"].split(",")[0].replace("the ", "").lower()
+        note = f"{row['of_bandwidth']:.0%} of memory bandwidth; bound by {row['bound_by']}"
+        texts = {"against": row["against"], "unit": "x as fast"}
+        if name not in (*SHORT.values(), "spans") or against == "kernel":
+            texts["what"] = row["what"]
+        found.append(measured(f"scoring.{name}.{against}", row["ratios"], note=note, **texts))
+    return found
 
 
 def table(result: dict[str, Any]) -> str:
     """Markdown."""
     lines = [
-        "| what | interp, ms | against | ms | times faster (range) | of memory bandwidth |",
-        "|---|---:|---|---:|---:|---:|",
+        "| what | interp, ms | against | ms | times faster (range) | of memory bandwidth | bound by |",
+        "|---|---:|---|---:|---:|---:|---|",
     ]
     for row in result["rows"]:
         spread = f"{row['ratio']:.1f} ({row['ratio_low']:.1f}-{row['ratio_high']:.1f})"
         lines.append(
             f"| {row['what']} | {row['ms']:.1f} | {row['against']} | {row['ms_other']:.0f} | {spread} "
-            f"| {row['of_bandwidth']:.0%} |"
+            f"| {row['of_bandwidth']:.0%} | {row['bound_by']} |"
         )
     speed = f"Memory is read at {result['bandwidth'] / 2**30:.1f} GiB/s here. "
     return "\n".join([*lines, "", speed + machine.sentence(result["machine"]).removesuffix("; float32, batch 1")])

@@ -11,9 +11,10 @@ after the key), for each length T:
 
 Each way runs in a process of its own. Its first forward gives the peak memory (high-water mark minus what was held
 before), and then it takes turns with plain sdpa in the same process, so that a ratio compares neighbours in time. Every
-way's received mass is compared with that of `output_attentions`.
+way's received mass is compared with that of `output_attentions`. Above `--patterns-up-to` tokens only the plain trace
+is measured: whole patterns of 4,096 tokens take 18 GiB, and TransformerLens's 19 GB beside two copies of the model.
 
-    python benchmarks/sink_overhead.py [--lengths 512 2048 4096] [--pairs 5] [--out results.json]
+    python benchmarks/sink_overhead.py [--lengths 512 2048 4096 8192] [--pairs 5] [--patterns-up-to 2048] [--out FILE]
 """
 
 from __future__ import annotations
@@ -27,10 +28,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import machine
+from rows import Row, as_json, measured
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -122,16 +125,33 @@ def worker(name: str, length: int, pairs: int, answer: Path) -> None:
     answer.write_text(json.dumps({"extra_mib": peak - held, "threads": torch.get_num_threads(), **times}))
 
 
-def measure(length: int, pairs: int) -> list[dict[str, Any]]:
-    """All ways at one length, one process after the other."""
+def turns(name: str, length: int, pairs: int) -> int:
+    """With plain sdpa: fewer of what is only looked at beside ours, and of long forwards."""
+    if length <= 1024:
+        return pairs
+    if length <= 2048:
+        return pairs if name in ("interp", "received") else max(1, pairs // 2)
+    return max(1, pairs - 1 if length <= 4096 else pairs // 2)
+
+
+def measure(length: int, names: list[str], pairs: int) -> list[dict[str, Any]]:
+    """Some ways at one length, one process after the other."""
     import numpy as np
 
     rows, masses = [], {}
     with tempfile.TemporaryDirectory() as folder:
-        for name in LABELS:
+        for name in names:
             answer = Path(folder) / f"{name}.json"
             print(f"T = {length}: {name}", file=sys.stderr, flush=True)
-            command = [sys.executable, __file__, "--worker", name, str(length), str(pairs), str(answer)]
+            command = [
+                sys.executable,
+                __file__,
+                "--worker",
+                name,
+                str(length),
+                str(turns(name, length, pairs)),
+                str(answer),
+            ]
             subprocess.run(command, check=True)
             result = json.loads(answer.read_text())
             if answer.with_suffix(".npy").exists():
@@ -143,15 +163,16 @@ def measure(length: int, pairs: int) -> list[dict[str, Any]]:
                     "T": length,
                     "seconds": statistics.median(result["this"]),
                     "plain_seconds": statistics.median(result["plain"]),
+                    "ratios": ratios,
                     "ratio": statistics.median(ratios),
                     "ratio_range": [min(ratios), max(ratios)],
                     "extra_mib": result["extra_mib"],
-                    "pairs": pairs,
+                    "pairs": len(ratios),
                     "threads": result["threads"],
                 }
             )
     for row in rows:
-        if row["way"] in masses:
+        if row["way"] in masses and REFERENCE in masses:
             row["largest_difference"] = float(np.abs(masses[row["way"]] - masses[REFERENCE]).max())
     return rows
 
@@ -166,15 +187,43 @@ def markdown(rows: list[dict[str, Any]], facts: dict[str, Any]) -> str:
             f"| {row['T']:,} | {LABELS[row['way']]} | {row['seconds']:.2f} | {row['ratio']:.2f} ({low:.2f}-{high:.2f}) "
             f"| {row['extra_mib'] / 1024:.2f} GiB | {gap} |"
         )
-    pairs = sorted({row["pairs"] for row in rows})
-    lines += ["", f"{machine.sentence(facts)}; medians of {' / '.join(map(str, pairs))} turns with plain sdpa."]
+    pairs = ", ".join(f"{row['way']} at {row['T']:,} {row['pairs']}" for row in rows)
+    lines += ["", f"{machine.sentence(facts)}. Turns with plain sdpa: {pairs}."]
     return "\n".join(lines)
+
+
+def suite_rows(rows: list[dict[str, Any]]) -> list[Row]:
+    """For the suite's table: every way beside plain sdpa, and ours beside eager attention."""
+    found = []
+    for row in rows:
+        about = f"attention received by every key, SmolLM2-135M, T = {row['T']:,}"
+        gap = f"{row['largest_difference']:.0e} from eager" if "largest_difference" in row else ""
+        if row["way"] != "sdpa":
+            name = "time" if row["way"] == "interp" else f"way_{row['way']}"
+            way = LABELS[row["way"]].replace("**", "")
+            texts = {"what": f"{about}: {way}", "against": "plain sdpa forward", "unit": "x its time"}
+            found.append(measured(f"sink_overhead.{name}.{row['T']}", row["ratios"], note=gap, **texts))
+    at = {(row["way"], row["T"]): row for row in rows}
+    for length in sorted({row["T"] for row in rows if (REFERENCE, row["T"]) in at and ("interp", row["T"]) in at}):
+        ours, eager = at["interp", length], at[REFERENCE, length]
+        about = f"attention received by every key, SmolLM2-135M, T = {length:,}"
+        texts = {"what": about, "against": "HF eager, `output_attentions`", "unit": "x as fast"}
+        # each beside plain sdpa in its own process: any ratio of the one may stand beside any of the other
+        faster = [slow / quick for slow in eager["ratios"] for quick in ours["ratios"]]
+        row = measured(f"sink_overhead.eager.{length}", faster, **texts)
+        found.append(replace(row, pairs=min(eager["pairs"], ours["pairs"])))
+        if eager["extra_mib"] > 0:
+            texts |= {"what": f"extra peak memory, {about}", "unit": "x its extra memory"}
+            memory = [ours["extra_mib"] / eager["extra_mib"]]
+            found.append(measured(f"sink_overhead.memory.{length}", memory, **texts))
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--lengths", type=int, nargs="+", default=[512, 2048, 4096])
-    parser.add_argument("--pairs", type=int, default=5, help="turns with plain sdpa (half as many above 2,048)")
+    parser.add_argument("--lengths", type=int, nargs="+", default=[512, 2048, 4096, 8192])
+    parser.add_argument("--pairs", type=int, default=5, help="turns with plain sdpa (fewer with more tokens)")
+    parser.add_argument("--patterns-up-to", type=int, default=2048, help="longer prompts: the plain trace alone")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "sink_overhead.json")
     parser.add_argument("--worker", nargs=4, metavar=("WAY", "T", "PAIRS", "ANSWER"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -183,10 +232,11 @@ def main() -> None:
         return worker(name, int(length), int(pairs), Path(answer))
     rows = []
     for length in arguments.lengths:
-        rows += measure(length, arguments.pairs if length <= 2048 else max(1, arguments.pairs // 2))
+        rows += measure(length, list(LABELS) if length <= arguments.patterns_up_to else ["interp"], arguments.pairs)
     facts = machine.machine()
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps({"model": MODEL, "machine": facts, "rows": rows}, indent=1) + "\n")
+    result = {"model": MODEL, "machine": facts, "rows": rows, "suite": as_json(suite_rows(rows))}
+    arguments.out.write_text(json.dumps(result, indent=1) + "\n")
     print(markdown(rows, facts))
 
 

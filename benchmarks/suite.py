@@ -1,8 +1,8 @@
 """Every side-by-side of the project in one go, and one table of what it gave: `make bench`.
 
-Each benchmark runs in a process of its own and leaves its result under `benchmarks/results/`. One that crashes, hangs or
-is not there is told in the table, and the others go on. A result that is there already, of the same settings, is kept
-(`--fresh` measures again), so that a run that was stopped goes on where it was. The table goes to
+Each benchmark runs in a process of its own and leaves its result under `benchmarks/results/`. One that crashes, hangs
+or is not there is told in the table, and the others go on. A result that is there already, of the same settings, is
+kept (`--fresh` measures again), so that a run that was stopped goes on where it was. The table goes to
 `benchmarks/RESULTS.md` and `RESULTS.json`; with `--quick` everything stays under `benchmarks/results/quick/`.
 
     python benchmarks/suite.py [--only NAME ...] [--fresh] [--quick | --thorough]
@@ -136,7 +136,8 @@ def outcome(one: Benchmark, size: str, here: Path, results: Path, wanted: bool, 
         "commit": machine.commit(),
     }
     part, log = results / f"{one.name}.part.json", results / f"{one.name}.log"
-    part.unlink(missing_ok=True)
+    for old in (part, kept):  # should this one crash, what was there before must not stand for it
+        old.unlink(missing_ok=True)
     start = time.monotonic()
     code = finished([sys.executable, str(script), *arguments, "--out", str(part)], log, 60 * one.minutes)
     run["seconds"] = time.monotonic() - start
@@ -188,5 +189,11 @@ def last_line(log: Path) -> str:
     return lines[-1][:200] if lines else "it said nothing"
 
 
+def stop(*_: Any) -> None:
+    """A polite end is like Ctrl-C: the running benchmark ends, too."""
+    raise KeyboardInterrupt
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, stop)
     raise SystemExit(main())

@@ -13,7 +13,6 @@ from interp.activations.index import Entry, SiteSpec, StoreError, inspect, read_
 from interp.activations.request import DEFAULT_SITES, settle, wanted
 from interp.activations.writer import dtype_name
 from interp.errors import LoadError
-from interp.tracing.calls import skip_logits
 from interp.tracing.tracer import trace
 from probes.base import Prompt
 
@@ -86,8 +85,11 @@ def estimate(model: Any, out: str | os.PathLike[str], sites: Any = None, **reque
     options = {n: asked.load_options[n] for n in ("device", "dtype", "device_map") if n in asked.load_options}
     dtype, _, _ = placement(**options)
     sketched = outline(model, asked.load_options)
-    if sketched.hf.get_input_embeddings().weight.device.type != "meta" or dtype == "auto":
+    on_meta = sketched.hf.get_input_embeddings().weight.device.type == "meta"
+    if not on_meta or dtype == "auto":
         dtype = sketched.dtype
+    if on_meta:
+        sketched.hf.bfloat16()  # grouped experts run without values in this dtype alone; shapes are the same in any
     prompts = asked.prompts(sketched)
     names = sites_of(asked, index, sketched)
     positions, kept = settle(asked, index, names)
@@ -134,21 +136,45 @@ def rows_of(prompts: Sequence[Prompt], positions: str) -> int:
 def shapes(model: Any, sites: Sequence[str], prompt: Prompt, dtype: str, kept: str) -> tuple[SiteSpec, ...]:
     """What a row of each site looks like, from a pass over two tokens of a model that may be without weights.
 
+    What the attention function receives is not traced, for it would have to be computed; its shape follows from sites
+    of the same layer.
+
     Raises:
         LoadError: the model does not run without its weights.
     """
     named = dtype if kept == "as-is" else kept
-    logits = {} if "unembed.hook_out" in sites else skip_logits(model)
+    given = {site: akin(model, site) for site in sites}
+    read = sorted({one for one in given.values() if one is not None})
     try:
-        with trace(model, read=sites) as traced:
-            traced.run(list(prompt.ids[:2]), **logits)
-            shaped = [tuple(traced[site].shape[2:]) for site in sites]
+        with trace(model, read=read) as traced:
+            traced.run(list(prompt.ids[:2]), use_cache=True)  # with a cache, transformers looks for no packed sequences
+            found = {site: tuple(traced[site].shape[2:]) for site in read}
     except (RuntimeError, NotImplementedError, ValueError) as error:
         raise LoadError(
             f"{model.name}: {model.family} does not run without its weights ({' '.join(str(error).split())[:120]}), so "
             "sizes cannot be told beforehand; capture with --limit 1 to see"
         ) from error
-    return tuple(SiteSpec(site, shape, named) for site, shape in zip(sites, shaped, strict=True))
+    return tuple(SiteSpec(site, shape_of(model, site, given[site], found), named) for site in sites)
+
+
+def akin(model: Any, site: str) -> str | None:
+    """A site of the same width that is a module's input or output; None where there is none."""
+    binding = model.sites.binding(site)
+    sides = {"query": "attn.hook_q", "key": "attn.hook_k", "value": "attn.hook_z"}
+    if binding.where not in sides:
+        return site
+    other = f"blocks.{binding.layer}.{sides[binding.where]}"
+    known = other in model.sites.names() and model.sites.binding(other).where not in sides
+    return other if known else None
+
+
+def shape_of(model: Any, site: str, other: str | None, found: dict[str, tuple[int, ...]]) -> tuple[int, ...]:
+    """The shape of a row of `site`, that of `other` being known."""
+    if site == other:
+        return found[site]
+    binding = model.sites.binding(site)
+    count = model.sites.n_heads if binding.where == "query" else model.sites.n_kv_heads
+    return (count(binding.layer), model.d_head if other is None else found[other][-1])
 
 
 def require_space(folder: Path, specs: Sequence[SiteSpec], rows: int) -> None:

@@ -11,8 +11,8 @@ at the same place:
 
 The ways take turns on each prompt in one process, so that a ratio compares neighbours in time. Their generated ids and
 each head's copying steps are compared. Peak memory (high-water mark minus what was held before) is taken on one prompt
-of each length, each way in a process of its own. `--patterns-at LENGTH` lets the eager ways answer, and takes memory, at
-that length only.
+of each length, each way in a process of its own. `--patterns-at LENGTH` lets the eager ways answer, and takes memory,
+at that length only.
 
     python benchmarks/retrieval.py [--lengths 512 1024 2048 4096] [--depths 5] [--needles 3] [--eager 3] [--out FILE]
 """

@@ -73,7 +73,7 @@ BENCHMARKS = (
     ),
     Benchmark("circuit_effects", ("--heads", "4"), ("--pairs", "2", "--heads", "2"), ("--heads", "12"), minutes=40),
     Benchmark("memory_plan", minutes=20),
-    Benchmark("fused_engine", minutes=20),
+    Benchmark("fused_engine", quick=("--lengths", "64", "--pairs", "2"), minutes=20),
     Benchmark("peer_nnsight", quick=("--lengths", "64", "--turns", "2"), minutes=20),
 )
 

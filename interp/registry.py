@@ -139,6 +139,7 @@ FINDERS = Registry(
         "retrieval-heads": "interp.retrieval.finder:retrieval_heads",
         "circuit": "interp.circuits.finder:circuit",
         "repair": "interp.repairs.finder:repair",
+        "probe": "interp.finders.probe:linear_probe",
     },
     "interp.finders",
 )

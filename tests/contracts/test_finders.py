@@ -39,6 +39,7 @@ LOOSE: dict[str, dict[str, Any]] = {
     "sink-neighbourhood": {"floor": 0.0, "multiple": 1.0, "norm": 0.0, "cosine": 0.2},
     "sink-rate": {"eps": 0.02},
     "heads": {"length": 8, "induction": 0.11, "previous": 0.15, "duplicate": 0.14, "copy": 0.2, "sink": 0.15},
+    "probe": {"margin": -2.0, "strengths": (0.1,), "draws": 2},
     "retrieval-heads": {"threshold": 0.005, "ks": (0, 1, 2), "draws": 2, "random_tokens": 8, "closed_book": 0},
 }
 """Settings under which random weights give a finding, so that the later phases have something to work on."""

@@ -77,9 +77,10 @@ def _compared(group: Sequence[tuple[Mapping[str, Any], Path]]) -> list[Compared]
     names: list[str] = []
     for model, one in zip(models, told, strict=True):
         apart = [f"{key} {_at(one, key)}" for key in differing] if models.count(model) > 1 else []
-        name = printable(", ".join([model, *apart]), LONGEST_NAME)
+        name = printable(f"{model} ({', '.join(apart)})" if apart else model, LONGEST_NAME)
         names.append(name if name not in names else f"{name} {len(names) + 1}")
-    return [Compared(name, run, open_finished(run)) for name, (_, run) in zip(names, group, strict=True)]
+    inside = Path(RUNS)  # the page names run folders as they are seen from where it lies
+    return [Compared(name, inside / run.name, open_finished(run)) for name, (_, run) in zip(names, group, strict=True)]
 
 
 def _told(unit: Mapping[str, Any]) -> dict[str, Any]:

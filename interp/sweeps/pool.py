@@ -23,6 +23,7 @@ from interp.sweeps.ledger import Ledger, Outcome
 from interp.sweeps.sizing import Size
 from interp.sweeps.work import THREAD_VARIABLES, Task
 
+COMMAND = (sys.executable, "-m", "interp.sweeps.serve")
 PATIENCE = 10.0  # seconds that a worker gets to mark its run as interrupted
 
 
@@ -35,7 +36,7 @@ class _Process:
         self.model: str | None = None  # the one it holds
         with log.open("ab") as stream:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "interp.sweeps.serve"],
+                COMMAND,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stream,
@@ -45,10 +46,11 @@ class _Process:
             )
         assert self._process.stdin is not None and self._process.stdout is not None
         self._tasks: IO[str] = self._process.stdin
-        threading.Thread(target=self._listen, args=(self._process.stdout, inbox), daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, args=(self._process.stdout, inbox), daemon=True)
+        self._listener.start()
 
     def _listen(self, said: IO[str], inbox: queue.Queue[Any]) -> None:
-        with contextlib.suppress(ValueError):  # a line that is cut off by the end
+        with said, contextlib.suppress(ValueError):  # a line that is cut off by the end
             for line in said:
                 inbox.put((self, Outcome(**json.loads(line))))
         inbox.put((self, self._process.wait()))
@@ -76,6 +78,7 @@ class _Process:
         """End it whatever it is at: its run goes on from its last whole unit."""
         self._process.kill()
         self._process.wait()
+        self._listener.join()
         with contextlib.suppress(OSError):
             self._tasks.close()
         if self.log.is_file() and not self.log.stat().st_size:

@@ -17,6 +17,7 @@ from interp.sweeps.work import Task
 
 OBJECT_STORE = 100_000_000  # bytes; tasks and outcomes are a few kB, results go to files
 POLL = 1.0  # seconds
+STARTS = 3  # of a local cluster: Ray gives its own processes 30 seconds
 
 
 class RayError(InterpError):
@@ -56,22 +57,27 @@ class RayEngine:
                 self._ray.shutdown()
 
     def _connect(self) -> None:
+        """Connect to the cluster, or start one; on a busy machine a start may need a second try."""
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-        try:
-            if self._address is not None:
-                self._ray.init(address=self._address, **quiet)
-            else:
-                self._ray.init(
-                    address="local",
-                    num_cpus=self._size.workers * self._size.threads,
-                    include_dashboard=False,
-                    object_store_memory=OBJECT_STORE,
-                    _memory=self._size.budget,
-                    **quiet,
-                )
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            where = f"the cluster at {self._address}" if self._address else "a local cluster"
-            raise RayError(f"cannot use {where}: {' '.join(str(error).split())[:400]}") from error
+        for left in reversed(range(STARTS if self._address is None else 1)):
+            try:
+                if self._address is not None:
+                    self._ray.init(address=self._address, **quiet)
+                else:
+                    self._ray.init(
+                        address="local",
+                        num_cpus=self._size.workers * self._size.threads,
+                        include_dashboard=False,
+                        object_store_memory=OBJECT_STORE,
+                        _memory=self._size.budget,
+                        **quiet,
+                    )
+                return
+            except Exception as error:  # Ray raises plain ones, too
+                self._ray.shutdown()
+                if not left:
+                    where = f"the cluster at {self._address}" if self._address else "a local cluster"
+                    raise RayError(f"cannot use {where}: {' '.join(str(error).split())[:400]}") from error
 
     def _has_room(self, task: Task, ledger: Ledger) -> bool:
         """Whether any machine has room for it at all; a task that none has would wait for ever, so it fails at once."""

@@ -33,13 +33,8 @@ older: $(VENV)/older
 notebook: $(VENV)/.notebook
 	$(RUN)/jupyter lab notebooks
 
-bench: $(VENV)/.dev
-	$(RUN)/python benchmarks/sink_overhead.py
-	$(RUN)/python benchmarks/cli_start.py
-	$(RUN)/python benchmarks/scan_time.py
-	$(RUN)/python benchmarks/scoring.py
-	$(RUN)/python benchmarks/retrieval.py
-	$(RUN)/python benchmarks/circuit_effects.py
+bench: $(VENV)/.dev  ## every side-by-side in one go, into benchmarks/RESULTS.md; BENCH='--only scoring --fresh' for parts
+	$(RUN)/python benchmarks/suite.py $(BENCH)
 
 # The oldest supported versions. PyPI's torch brings its CUDA libraries along: several GB.
 test-lowest:

@@ -67,12 +67,12 @@ BENCHMARKS = (
     Benchmark(
         "retrieval",
         ("--depths", "1", "--needles", "3", "--eager", "1", "--patterns-at", "4096"),
-        ("--lengths", "384", "--depths", "1", "--needles", "1", "--eager", "1"),
+        ("--lengths", "384", "--depths", "1", "--needles", "1", "--eager", "1", "--patterns-at", "384"),
         ("--depths", "5", "--needles", "3", "--eager", "2"),
         minutes=120,
     ),
     Benchmark("circuit_effects", ("--heads", "4"), ("--pairs", "2", "--heads", "2"), ("--heads", "12"), minutes=40),
-    Benchmark("memory_plan", minutes=20),
+    Benchmark("memory_plan", quick=("--only", "tiny-random"), minutes=30),
     Benchmark("fused_engine", quick=("--lengths", "64", "--pairs", "2"), minutes=20),
     Benchmark("peer_nnsight", quick=("--lengths", "64", "--turns", "2"), minutes=20),
 )

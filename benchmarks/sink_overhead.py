@@ -131,7 +131,7 @@ def turns(name: str, length: int, pairs: int) -> int:
         return pairs
     if length <= 2048:
         return pairs if name in ("interp", "received") else max(1, pairs // 2)
-    return max(1, pairs - 1 if length <= 4096 else pairs // 2)
+    return min(pairs, max(2, pairs - 1 if length <= 4096 else pairs // 2))
 
 
 def measure(length: int, names: list[str], pairs: int) -> list[dict[str, Any]]:

@@ -58,7 +58,7 @@ BENCHMARKS = (
     Benchmark("scoring", ("--repeats", "3"), ("--repeats", "2", "--scale", "0.01"), ("--repeats", "7")),
     Benchmark(
         "sink_overhead",
-        ("--lengths", "512", "2048", "4096", "8192", "--pairs", "4"),
+        ("--lengths", "512", "2048", "4096", "8192", "--pairs", "3"),
         ("--lengths", "64", "96", "--pairs", "2"),
         ("--lengths", "512", "2048", "4096", "8192", "--pairs", "8", "--patterns-up-to", "4096"),
         minutes=60,
@@ -74,7 +74,7 @@ BENCHMARKS = (
     Benchmark("circuit_effects", ("--heads", "4"), ("--pairs", "2", "--heads", "2"), ("--heads", "12"), minutes=40),
     Benchmark("memory_plan", quick=("--only", "tiny-random"), minutes=30),
     Benchmark("fused_engine", quick=("--lengths", "64", "--pairs", "2"), minutes=20),
-    Benchmark("peer_nnsight", quick=("--lengths", "64", "--turns", "2"), minutes=20),
+    Benchmark("peer_nnsight", ("--lengths", "2048"), ("--lengths", "64", "--turns", "2"), (), minutes=20),
 )
 
 

@@ -11,8 +11,8 @@ and Liang 2019, arXiv 1909.03368: whether it was read or remembered, by a contro
    commonest label (baseline), and that of the same probe on random labels by token type (control task). Intervals are
    bootstrapped over held-out prompts. The best row is the one with the best cross-validated score, so the half that
    judges it has not chosen it.
-3. Check. On held-out prompts, where the best probe beats the baseline: replace what its directions hold of the states
-   there by the training mean, and, apart, move the states by exactly as much in random directions
+3. Check. On held-out prompts, where the best probe beats the baseline: replace what its directions hold of the
+   (standardised) states there by the training mean, and, apart, move the states by exactly as much in random directions
    (`interp.probing.edit`). Note the logit difference (pairs), the next-token loss (read at all positions), or how far
    the next-token distribution moves (read at one).
 4. Conclude. Verified when removing the probe's directions does more than the random ones. A probe that reads nothing
@@ -118,10 +118,10 @@ class LinearProbe:
                 **{key: told[key] for key in ("site", "layer", "position")},
                 "found": bool(told["gain_low"] > config.margin),
                 "metric": check.metric_of(prompts, told["position"]),
-                "directions": len(chosen.directions),
-                "digest": digest([chosen.directions, chosen.centre]),
+                "directions": len(chosen.removal.read),
+                "digest": digest(vars(chosen.removal)),
             }
-            findings.arrays = {"directions": chosen.directions, "centre": chosen.centre}
+            findings.arrays = {name: getattr(chosen.removal, name) for name in check.REMOVAL}
             summary["claims"] = words.claims(told, len(chosen.prompts))
         findings.verdict = words.verdict(findings, facts, config)
         findings.caveats = words.caveats(findings, prompts, config)

@@ -20,10 +20,12 @@ METRICS = {
     "loss": "rise of the next-token loss, nats",
     "moved": "divergence of the next-token distribution from the untouched one at and behind the position, nats",
 }
+REMOVAL = ("read", "write", "centre", "spread")
+"""Arrays of the findings: `interp.probing.fit.Removal` of the best probe."""
 HOW = (
     "In every held-out prompt, what the best probe's {directions} {noun} of the states at {position} of {site} "
-    "was replaced by its training mean; as the control, the same states were moved by exactly as much in random "
-    "directions, {draws} times."
+    "was replaced by its training mean (in standardised states); as the control, the same states were moved by exactly "
+    "as much in random directions, {draws} times."
 )
 
 
@@ -37,7 +39,7 @@ def metric_of(prompts: Sequence[Prompt], position: str) -> str:
 def check(model: Any, prompt: Prompt, index: int, findings: Findings, config: ProbeConfig) -> Unit | None:
     """One held-out prompt. Facts: ``removed`` and ``random`` [draw], changes of the metric; None where nothing was
     found, or the prompt trained the probe."""
-    from interp.probing.edit import MoveAlong, random_directions
+    from interp.probing.edit import MoveAlong, at_random
     from interp.tracing.tracer import trace
 
     best = findings.summary["best"]
@@ -46,11 +48,11 @@ def check(model: Any, prompt: Prompt, index: int, findings: Findings, config: Pr
     at = tuple(places(prompt, best["position"]))
     if not at or (best["metric"] == "loss" and len(prompt) < 2):
         return None
-    read, centre = findings.arrays["directions"], findings.arrays["centre"]
+    read, write, centre, spread = (findings.arrays[name] for name in REMOVAL)
     rng = np.random.default_rng((config.seed, index))
 
-    def logits(write: np.ndarray | None) -> Any:
-        edits = [] if write is None else [MoveAlong((best["site"],), at, read, write, centre)]
+    def logits(along: np.ndarray | None) -> Any:
+        edits = [] if along is None else [MoveAlong((best["site"],), at, read, along, centre)]
         with trace(model, edit=edits) as traced:
             found = traced.run(list(prompt.ids)).logits[0].float().cpu()
         if not bool(found.isfinite().all()):
@@ -59,8 +61,8 @@ def check(model: Any, prompt: Prompt, index: int, findings: Findings, config: Pr
 
     plain = logits(None)
     changes = [
-        change(best["metric"], prompt, min(at), plain, logits(write))
-        for write in (read, *(random_directions(read, rng) for _ in range(config.draws)))
+        change(best["metric"], prompt, min(at), plain, logits(along))
+        for along in (write, *(at_random(write, spread, rng) for _ in range(config.draws)))
     ]
     return Unit(facts={"removed": changes[0], "random": changes[1:]})
 

@@ -17,13 +17,12 @@ from interp.interventions.positions import here
 
 @dataclass(frozen=True)
 class MoveAlong:
-    """x - ((x - centre) Q^T) R at chosen positions: with R = Q the components along Q become those of the centre.
+    """x - ((x - centre) read^T) write at chosen positions (`interp.probing.fit.Removal`).
 
     Attributes:
         sites: site names.
         positions: absolute positions.
-        read: Q float64 [k, size], orthonormal rows.
-        write: R float64 [k, size], orthonormal rows.
+        read, write: float64 [k, size].
         centre: float64 [size].
     """
 
@@ -53,10 +52,12 @@ class MoveAlong:
         return out
 
 
-def random_directions(read: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """As many random orthonormal directions as `read` [k, size] has, orthogonal to it where there is room."""
-    count, size = read.shape
-    drawn = rng.standard_normal((count, size))
+def at_random(write: np.ndarray, spread: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Random directions [k, size] in the place of `write`, orthogonal to it where there is room, along which every
+    state moves exactly as far. They are drawn as the states vary: more of a dimension with more `spread` [size]."""
+    count, size = write.shape
+    own, lengths = np.linalg.qr(write.T)  # write = lengths^T own^T
+    drawn = rng.standard_normal((count, size)) * spread
     if 2 * count <= size:
-        drawn -= (drawn @ read.T) @ read
-    return np.linalg.qr(drawn.T)[0].T
+        drawn -= (drawn @ own) @ own.T
+    return lengths.T @ np.linalg.qr(drawn.T)[0].T

@@ -19,6 +19,26 @@ from interp.probing.task import Task
 
 
 @dataclass(frozen=True)
+class Removal:
+    """How a probe's directions are taken out of a state x: x - ((x - centre) read^T) write.
+
+    Projected out in the space of standardised states, where the probe was fitted and all dimensions weigh the same;
+    afterwards the probe says the same of every state. (Projected out in the space of the states itself, weights of
+    dimensions that hardly vary would settle the direction, and hardly anything would be taken out.)
+
+    Attributes:
+        read: float64 [k, size], of k + 1 classes or one quantity: orthonormal directions over the spread.
+        write: float64 [k, size]: the same directions times the spread.
+        centre, spread: float64 [size]: mean and standard deviation of the training states.
+    """
+
+    read: np.ndarray
+    write: np.ndarray
+    centre: np.ndarray
+    spread: np.ndarray
+
+
+@dataclass(frozen=True)
 class Fitted:
     """What one probe reaches. Scores are ratios of sums over examples: `gained` / `possible`, [held-out prompt].
 
@@ -32,8 +52,7 @@ class Fitted:
         validation: cross-validated score within the training prompts; NaN with a single training prompt.
         strength: the regularisation chosen.
         converged: both final fits reached their tolerance.
-        directions: float64 [k, size], orthonormal: the directions the probe reads, of k + 1 classes or one quantity.
-        centre: float64 [size], mean training state.
+        removal: what takes out of a state all that the probe tells classes (or quantities) by.
     """
 
     prompts: np.ndarray
@@ -45,8 +64,7 @@ class Fitted:
     validation: float
     strength: float
     converged: bool
-    directions: np.ndarray
-    centre: np.ndarray
+    removal: Removal
 
 
 def fit(states: np.ndarray, task: Task, config: ProbeConfig) -> Fitted:
@@ -68,7 +86,6 @@ def fit(states: np.ndarray, task: Task, config: ProbeConfig) -> Fitted:
 
     sums = [_sums(probe, x[task.test], task.y[task.test], y_train, task.numbers)]
     sums.append(_sums(control, x[task.test], task.control[task.test], task.control[task.train], task.numbers))
-    directions, centre = _directions(probe)
     return Fitted(
         prompts=prompts,
         gained=by_prompt(sums[0][0]),
@@ -79,8 +96,7 @@ def fit(states: np.ndarray, task: Task, config: ProbeConfig) -> Fitted:
         validation=validation,
         strength=strength,
         converged=probe_done and control_done,
-        directions=directions,
-        centre=centre,
+        removal=_removal(probe),
     )
 
 
@@ -144,14 +160,15 @@ def _fit(x: np.ndarray, y: np.ndarray, strength: float, numbers: bool, config: P
     return pipeline, not any(issubclass(one.category, ConvergenceWarning) for one in seen)
 
 
-def _directions(probe: Any) -> tuple[np.ndarray, np.ndarray]:
-    """(orthonormal directions [k, size] in the space of the states, mean training state [size])."""
+def _removal(probe: Any) -> Removal:
+    """See `Removal`."""
     scaler, last = probe[0], probe[-1]
-    weights = np.atleast_2d(last.coef_) / scaler.scale_
+    weights = np.atleast_2d(last.coef_)
     if len(weights) > 1:
         weights = weights - weights.mean(0)  # what all classes share tells none from another
     _, sizes, rows = np.linalg.svd(weights, full_matrices=False)
-    return rows[sizes > 1e-10 * max(sizes.max(), 1e-300)], scaler.mean_
+    directions = rows[sizes > 1e-10 * max(sizes.max(), 1e-300)]
+    return Removal(directions / scaler.scale_, directions * scaler.scale_, scaler.mean_, np.sqrt(scaler.var_))
 
 
 def best_of(fits: Sequence[Fitted]) -> int:

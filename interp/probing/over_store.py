@@ -12,7 +12,7 @@ import numpy as np
 from interp.errors import NumbersError, UsageError
 from interp.probing import labels as asking
 from interp.probing.config import ProbeConfig, plain_number
-from interp.probing.fit import best_of, fit
+from interp.probing.fit import Removal, best_of, fit
 from interp.probing.rows import row, table_of
 from interp.probing.task import Examples, halves, task_of
 from interp.probing.words import sentence
@@ -38,8 +38,7 @@ class Probed:
         verdict: one sentence on the first row. Nothing was intervened on: that takes the model (``--find probe``).
         classes: labels by class number; empty for quantities.
         training, held_out: names of the prompts on either side.
-        directions: site -> float64 [k, size], orthonormal: what its probe reads.
-        centres: site -> float64 [size], mean training state.
+        removals: site -> what takes out of a state all that its probe reads.
         converged: whether every final fit reached its tolerance.
     """
 
@@ -48,8 +47,7 @@ class Probed:
     classes: tuple[str, ...]
     training: tuple[str, ...]
     held_out: tuple[str, ...]
-    directions: dict[str, np.ndarray]
-    centres: dict[str, np.ndarray]
+    removals: dict[str, Removal]
     converged: bool
 
     def __repr__(self) -> str:
@@ -105,8 +103,7 @@ def probe(
         classes=task.classes,
         training=tuple(prompts[number].name for number in split[0]),
         held_out=tuple(prompts[number].name for number in split[1]),
-        directions={one: fitted.directions for one, fitted in zip(sites, fits, strict=True)},
-        centres={one: fitted.centre for one, fitted in zip(sites, fits, strict=True)},
+        removals={one: fitted.removal for one, fitted in zip(sites, fits, strict=True)},
         converged=all(fitted.converged for fitted in fits),
     )
 

@@ -84,7 +84,7 @@ def halves(prompts: Sequence[Prompt], labels: Sequence[Any], config: ProbeConfig
     listed = list(groups.values())
     n = len(prompts)
     least = MIN_PROMPTS if n >= MIN_PROMPTS + MIN_TRAIN else min(1, n - 1)
-    wanted = max(n - round(n * config.select), least)
+    wanted = min(max(n - round(n * config.select), least), n - 1)  # one prompt trains, and nothing judges
     order = np.random.default_rng((config.seed, n)).permutation(len(listed))
     stratum = [str(labels[group[0]]) for group in listed]
     sizes, seen = Counter(stratum), Counter()

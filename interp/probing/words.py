@@ -108,10 +108,14 @@ def effect_sentence(findings: Findings, check: Verification) -> str:
         "verified": "the model uses what lies along the probe's directions there",
         "failed": "what the probe reads is there, but nothing shows that the model uses it along these directions",
     }.get(check.verdict, "too few prompts to say whether the model uses it")
+    does = {"pairs": "lowers the logit difference", "loss": "raises the next-token loss"}.get(
+        best["metric"], "moves the next-token distribution"
+    )
+    unit = "logits" if best["metric"] == "pairs" else "nats"
     return (
-        f"Taking the probe's directions out changes the {check.metric.partition(',')[0]} by "
-        f"{signed(check.effect, check.effect_low, check.effect_high)}, moving the states as far in random directions "
-        f"by {signed(check.control, check.control_low, check.control_high)}: {check.verdict}; {shows}."
+        f"Taking the probe's directions out {does} by {signed(check.effect, check.effect_low, check.effect_high)} "
+        f"{unit}, moving the states as far in random directions by "
+        f"{signed(check.control, check.control_low, check.control_high)}: {check.verdict}; {shows}."
     )
 
 

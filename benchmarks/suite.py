@@ -72,7 +72,14 @@ BENCHMARKS = (
         minutes=120,
     ),
     Benchmark("circuit_effects", ("--heads", "4"), ("--pairs", "2", "--heads", "2"), ("--heads", "12"), minutes=40),
-    Benchmark("memory_plan", quick=("--only", "tiny-random"), minutes=30),
+    Benchmark(
+        "memory_plan",
+        ("--only", "smollm2-135m-sinks-512", "smollm2-135m-sinks-2048", "gemma3-270m-sinks-512")
+        + ("qwen3-random", "llama-random-sinks-512"),
+        ("--only", "llama-random-sinks-512"),
+        (),
+        minutes=40,
+    ),
     Benchmark("fused_engine", quick=("--lengths", "64", "--pairs", "2"), minutes=20),
     Benchmark("peer_nnsight", ("--lengths", "2048"), ("--lengths", "64", "--turns", "2"), (), minutes=20),
 )

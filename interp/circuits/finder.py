@@ -28,6 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,16 @@ class Circuit:
         layers, heads = shape
         senders = layers * (heads + 1)
         later = np.mean([1 - pair_of(prompt).differs / len(prompt) for prompt in prompts])
-        return Effort(passes=8 + 2 * config.points + 0.5 * float(later) * senders * (len(config.stages)))
+        longest = max(map(len, prompts))
+        return Effort(
+            passes=8 + 2 * config.points + 0.5 * float(later) * senders * (len(config.stages)),
+            caches=ceil(config.tokens / longest),  # every row has one of what stands before
+            at_once=max(config.tokens, longest),
+            reads=5.0,  # states, MLPs and heads' outputs of the clean side, the latter two of the other
+            bounded=True,
+            logits=0,
+            edits=False,  # part of what runs side by side
+        )
 
     def measure(self, model: Any, prompt: Prompt, config: CircuitConfig) -> Unit:
         """1. Behaviour, and every head's look, on one pair."""

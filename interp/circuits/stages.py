@@ -25,6 +25,7 @@ from interp.circuits.roles import ROLES, roles_of
 from interp.circuits.split import halves
 from interp.errors import UsageError
 from interp.finders.base import Kept, Unit
+from interp.tracing.budget import BUDGET
 from probes.base import Prompt
 
 Side = Literal["logits", "q", "k", "v"]
@@ -36,8 +37,8 @@ whole prompt [prompt]."""
 END, AUTO = "end", "auto"
 MOST = 32
 """Pairs measured together, then stored, at the most."""
-HELD = 1 << 30
-"""Bytes that both sides of all batches may take that are kept between stages."""
+HELD = 4
+"""So many batches' bytes (`interp.tracing.budget.Budget.states`) may be kept between stages."""
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,7 @@ class Runs:
 
         self.batches = batches(self.pairs, side_by_side(model, max(map(len, prompts)), MOST))
         self.held: dict[int, Any] = {}
-        self.room = HELD // bytes_of_a_token(model)
+        self.room = HELD * BUDGET.get().states // bytes_of_a_token(model)
 
     def sides(self, number: int) -> Any:
         """Both sides of a batch."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from interp.circuits.metric import Metric
 from interp.circuits.pairs import Batch
+from interp.tracing.budget import BUDGET, Budget
 from interp.tracing.calls import skip_logits
 from interp.tracing.tracer import trace
 
@@ -67,8 +68,8 @@ class Sides:
         return self.corrupt.difference - self.clean.difference
 
 
-BATCH = 1 << 28
-"""Bytes that both sides of one batch may take."""
+BATCH = Budget().states
+"""Bytes that both sides of one batch may take, unless the memory plan of the run says otherwise."""
 
 
 def bytes_of_a_token(model: Any) -> int:
@@ -77,8 +78,9 @@ def bytes_of_a_token(model: Any) -> int:
 
 
 def side_by_side(model: Any, length: int, most: int) -> int:
-    """Pairs of `length` tokens, at most `most`, whose sides fit into `BATCH`; one in any case."""
-    return max(1, min(most, BATCH // (bytes_of_a_token(model) * length)))
+    """Pairs of `length` tokens, at most `most`, whose sides fit into `BATCH`, or into what the memory plan grants; one
+    in any case."""
+    return max(1, min(most, BUDGET.get().states // (bytes_of_a_token(model) * length)))
 
 
 def sides_of(model: Any, batch: Batch) -> Sides:

@@ -65,6 +65,8 @@ def ablate(
     device_map: options.DeviceMap = None,
     bos: options.BosPolicy = options.Bos.auto,
     chat: options.Chat = False,
+    memory: options.Memory = None,
+    engine: options.EngineName = options.Engine.auto,
     allow_pickle: options.AllowPickle = False,
     trust_remote_code: options.TrustRemoteCode = False,
     debug: options.Debug = False,
@@ -117,6 +119,8 @@ def ablate(
         device_map=device_map,
         bos=bos,
         chat=chat,
+        memory=memory,
+        engine=engine,
         allow_pickle=allow_pickle,
         trust_remote_code=trust_remote_code,
     )

@@ -82,6 +82,14 @@ RunPath = Annotated[
 ]
 
 
+class Engine(str, enum.Enum):
+    """What takes attention statistics."""
+
+    auto = "auto"
+    blocked = "blocked"
+    fused = "fused"
+
+
 class Bos(str, enum.Enum):
     """Whether a BOS token is put at position 0."""
 
@@ -157,6 +165,23 @@ DeviceMap = Annotated[
 ]
 BosPolicy = Annotated[Bos, typer.Option(help="Put a BOS token at position 0.", envvar="INTERP_BOS")]
 Chat = Annotated[bool, typer.Option("--chat", help="Apply the model's chat template.", envvar="INTERP_CHAT")]
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Keep within 8GB, 0.5GiB, 800MB, ...; refused where that cannot be. Default: what is free.",
+        envvar="INTERP_MEMORY",
+        show_default=False,
+    ),
+]
+EngineName = Annotated[
+    Engine,
+    typer.Option(
+        "--engine",
+        help="What takes attention statistics: blocks of rows, or fused kernels; auto picks by device and length.",
+        envvar="INTERP_ENGINE",
+    ),
+]
 AllowPickle = Annotated[bool, typer.Option("--allow-pickle", help="Also load pickled weights; they can run code.")]
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run the Python code a model repository brings.")

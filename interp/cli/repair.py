@@ -57,6 +57,8 @@ def repair(
     dtype: options.Dtype = None,
     device_map: options.DeviceMap = None,
     bos: options.BosPolicy = options.Bos.auto,
+    memory: options.Memory = None,
+    engine: options.EngineName = options.Engine.auto,
     allow_pickle: options.AllowPickle = False,
     trust_remote_code: options.TrustRemoteCode = False,
     debug: options.Debug = False,
@@ -98,6 +100,8 @@ def repair(
         dtype=dtype,
         device_map=device_map,
         bos=bos,
+        memory=memory,
+        engine=engine,
         allow_pickle=allow_pickle,
         trust_remote_code=trust_remote_code,
     )

@@ -37,6 +37,8 @@ def scan(
     device_map: options.DeviceMap = None,
     bos: options.BosPolicy = options.Bos.auto,
     chat: options.Chat = False,
+    memory: options.Memory = None,
+    engine: options.EngineName = options.Engine.auto,
     allow_pickle: options.AllowPickle = False,
     trust_remote_code: options.TrustRemoteCode = False,
     debug: options.Debug = False,
@@ -63,6 +65,8 @@ def scan(
         device_map=device_map,
         bos=bos.value,
         chat=chat,
+        memory=memory,
+        engine=engine.value,
         allow_pickle=allow_pickle,
         trust_remote_code=trust_remote_code,
     )

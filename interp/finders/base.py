@@ -48,7 +48,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class Effort:
-    """What a run asks of the model, in all phases together, for ``--dry-run``; upper bounds where it cannot be known.
+    """What a run asks of the model, in all phases together, for ``--dry-run`` and the memory plan; upper bounds where it cannot be known.
 
     Attributes:
         passes: forward passes over a prompt, mean.
@@ -56,6 +56,13 @@ class Effort:
         caches: KV caches of a whole prompt that are held at once.
         tokens: tokens read beside the prompts, in the whole run.
         steps: tokens decoded beside, in the whole run.
+        longest: tokens of the longest sequence that is read beside the prompts.
+        at_once: tokens that run side by side, where they are more than one prompt's.
+        reads: states [d_model] that are kept of every layer and token, while one prompt is measured; with `bounded`, of
+            all prompts, within what the memory plan grants (`interp.tracing.budget.Budget.states`).
+        maps: numbers that are kept of every layer, head and token, for as long as the run goes on.
+        logits: tokens whose logits are all taken, with their loss; None = a whole prompt's.
+        edits: whether a whole prompt runs under edits, which is done in one piece.
     """
 
     passes: float
@@ -63,6 +70,13 @@ class Effort:
     caches: int = 0
     tokens: int = 0
     steps: int = 0
+    longest: int = 0
+    at_once: int = 0
+    reads: float = 1.0
+    bounded: bool = False
+    maps: int = 1
+    logits: int | None = None
+    edits: bool = True
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,11 @@ def effort(config: HeadsConfig, prompts: Sequence[Prompt], shape: tuple[int, int
         decodes=ceil(sum(task.max_new_tokens for task in tasks) / len(prompts)),
         caches=2 if tasks else 0,
         tokens=2 * config.length * (len(prompts) + min(config.checked, len(prompts)) * runs),
+        longest=2 * config.length,
+        reads=0.0,
+        maps=0,
+        logits=2 * config.length,
+        edits=False,  # of the random segments alone
     )
 
 

@@ -22,6 +22,7 @@ from interp.registry import FINDERS, PAPERS
 from interp.runs import progress as reporting
 from interp.runs import provenance
 from interp.runs.lock import locked
+from interp.runs.memory_run import refuse_too_little, sized
 from interp.runs.plan import plan
 from interp.runs.result import ScanResult
 from interp.runs.run import Request, Tally, claim, distinct_names
@@ -80,6 +81,8 @@ def reproduce(
     fresh: bool = False,
     progress: bool = True,
     command: str | None = None,
+    memory: str | int | None = None,
+    engine: str = "auto",
     **options: Any,
 ) -> ScanResult:
     """Put a paper's claims to the test on a model.
@@ -90,8 +93,8 @@ def reproduce(
         model: anything `interp.load` takes.
         texts, text_files, prompts, probe, probe_set: as for `interp.scan` with the paper's first finder. No source of
             prompts: the paper's probes. A paper about several tasks brings its own for each run.
-        max_length, limit, seed, fresh, progress, command: as for `interp.scan`; `limit` counts the prompts of all, or
-            those of each run where the runs have their own.
+        max_length, limit, seed, fresh, progress, command, memory, engine: as for `interp.scan`; `limit` counts the
+            prompts of all, or those of each run where the runs have their own.
         config: settings to change, in every run whose finder has them; the page says so.
         out: folder; default ``reproduce-<paper>-<model>-<key>``. The paper's runs lie in folders inside it.
         options: ``generate``, and keywords of `interp.load`.
@@ -111,7 +114,7 @@ def reproduce(
             f"{chosen.name} is about {' and '.join(tasks)}, and each run brings its own prompts; leave out "
             "texts, prompts, probe, probe settings and generate"
         )
-    common = {"max_length": max_length, "limit": limit, "seed": seed, **options}
+    common = {"max_length": max_length, "limit": limit, "seed": seed, "memory": memory, "engine": engine, **options}
     runs = changed(chosen.runs, config or {})
     sources: list[dict[str, Any]] = [{"probe": name, "probe_set": dict(settings)} for name, settings in chosen.tasks]
     if not sources:
@@ -122,6 +125,8 @@ def reproduce(
         RunFolder(out).prepare()
     started = provenance.now()
     with reporting.choose(quiet=not progress) as told:
+        for one in plans:
+            refuse_too_little(one, model)
         loaded, checked = load_checked(model, plans[0].load_options, told)
         groups = [one.prompts(loaded) for one in plans]
         by_task = dict(zip(chosen.tasks, groups, strict=True)) if chosen.tasks else {}
@@ -135,7 +140,8 @@ def reproduce(
         with locked(folder.path):
             claim(folder, request, fresh)
             record, tally = new_record(plans[0], request, checked, started, command), Tally()
-            request = written_on(request, folder, told, record, tally)
+            with sized(plans[0], request, told, record):
+                request = written_on(request, folder, told, record, tally)
 
             def work(_: Any) -> Findings:
                 findings, ready = {}, request.prompts
@@ -153,6 +159,8 @@ def reproduce(
                         out=folder.path / one.name,
                         fresh=fresh,
                         progress=progress,
+                        memory=memory,
+                        engine=engine,
                         command=record["provenance"]["command"],
                         bos=loaded.bos,
                         chat=loaded.chat,

@@ -37,4 +37,5 @@ def effort(config: RetrievalConfig, prompts: Sequence[Prompt], shape: tuple[int,
         questions, asked = len(closed_book.KINDS) * config.closed_book, 2 + config.draws
         tokens += questions * QUESTION * (1 if once else asked)
         steps += questions * closed_book.MOST * ceil(asked / batch)
-    return Effort(passes / len(tasks), ceil(decodes / len(tasks)), caches, tokens, steps)
+    held = {"reads": 0.0, "maps": 0, "logits": plain_text.LENGTH, "edits": False}  # prompts are read in chunks
+    return Effort(passes / len(tasks), ceil(decodes / len(tasks)), caches, tokens, steps, **held)

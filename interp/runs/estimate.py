@@ -5,21 +5,19 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from interp.finders.base import Effort
+from interp.runs import memory
+from interp.runs.memory import told
+from interp.runs.memory_plan import Sizes, effort_of, settled, sizes_told
 from interp.runs.places import runs_dir
 from interp.runs.plan import plan
 from interp.runs.progress import duration
 from interp.runs.store import RunFolder
-from probes.base import Prompt
 
-BLOCK_ROWS = 128  # query rows whose attention is held at once (DESIGN decision 3)
-BLOCK_COPIES = 3  # scores, weights and what a statistic makes of them, float32
-FORWARDS = 8.0  # forward passes a prompt: one to measure, the rest for the causal check and its controls
 EFFICIENCY = 0.5  # share of a bare matrix product's speed that a whole forward pass reaches
 
 
@@ -34,8 +32,7 @@ class Estimate:
         generate: tokens of that continuation; None = none is asked for.
         decodes: tokens that the finder decodes a prompt, at the most; None = it decodes none.
         parameters: number of parameters.
-        weights_bytes, activation_bytes, block_bytes, cache_bytes: the parts of `peak_bytes`; the last one is for the KV
-            caches that the finder holds.
+        sizes: the memory plan: sizes chosen, and the parts of the peak.
         seconds: forward passes and continuations alone, without loading.
         how: one sentence on how it was estimated.
         out: run folder, where one was named.
@@ -51,36 +48,55 @@ class Estimate:
     generate: int | None
     decodes: int | None
     parameters: int
-    weights_bytes: int
-    activation_bytes: int
-    block_bytes: int
-    cache_bytes: int
+    sizes: Sizes
     seconds: float
     how: str
     out: str | None
 
     @property
     def peak_bytes(self) -> int:
-        return self.weights_bytes + self.activation_bytes + self.block_bytes + self.cache_bytes
+        """Of main memory, this process included; on a GPU, of what is allocated there."""
+        return self.sizes.parts.peak
+
+    @property
+    def process_bytes(self) -> int:
+        """What this process holds now, before it loads anything: part of `peak_bytes`."""
+        return self.sizes.parts.process
+
+    @property
+    def weights_bytes(self) -> int:
+        return self.sizes.parts.weights
+
+    @property
+    def cache_bytes(self) -> int:
+        """KV caches that the finder holds, and a chunked prompt's."""
+        return self.sizes.parts.caches
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able."""
         prompts = [{"name": name, "tokens": tokens} for name, tokens in self.prompts]
-        return {**dataclasses.asdict(self), "prompts": prompts, "peak_bytes": self.peak_bytes}
+        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "sizes"}
+        parts = {f"{name}_bytes": count for name, count in self.sizes.parts.as_dict().items()}
+        chosen = {"block_elements": self.sizes.budget.block_elements, "chunk": self.sizes.budget.chunk}
+        return {**own, "prompts": prompts, **parts, **chosen, "fits": self.sizes.fits, "limit_bytes": self.sizes.limit}
 
     def lines(self) -> list[tuple[str, str]]:
         """(label, text) for people."""
         total = sum(tokens for _, tokens in self.prompts)
         own = "" if self.generate is None else f", up to {self.generate:,} of each the model's own continuation"
-        parts = f"weights {_size(self.weights_bytes)}, activations {_size(self.activation_bytes)}"
-        parts += f", KV caches {_size(self.cache_bytes)}" if self.cache_bytes else ""
+        limit = ("--memory " if self.sizes.given else "to be had: ") + told(self.sizes.limit)
+        limit += "" if self.sizes.fits else ", which may be too little"
         return [
             ("model", f"{self.model}, {self.parameters:,} parameters, {self.dtype} on {self.device}"),
             ("position 0", self.position0),
             ("finder", self.finder),
             ("prompts", f"{len(self.prompts)} from {self.source}, {total:,} tokens{own}"),
             *((f"  {name}", f"{tokens:,} tokens") for name, tokens in self.prompts),
-            ("peak memory", f"about {_size(self.peak_bytes)} ({parts}, attention block {_size(self.block_bytes)})"),
+            ("peak memory", f"about {told(self.peak_bytes)} ({self.sizes.parts.told()})"),
+            (
+                "pieces",
+                f"{sizes_told(self.sizes.budget)}; {limit}",
+            ),
             ("time", f"about {duration(self.seconds)}, without loading"),
             ("how", self.how),
             ("run folder", self.out or f"{runs_dir()}/<finder>-<model>-<key>"),
@@ -104,6 +120,7 @@ def estimate(model: Any, *, out: str | os.PathLike[str] | None = None, **request
     }
     dtype, _, device = placement(**asked)
     sketched = outline(model, planned.load_options)
+    memory.warm()
     prompts = planned.prompts(sketched)
     on_meta = sketched.hf.get_input_embeddings().weight.device.type == "meta"
     if not on_meta:
@@ -113,8 +130,9 @@ def estimate(model: Any, *, out: str | os.PathLike[str] | None = None, **request
     own = planned.generate or 0
     lengths = [len(prompt) + own for prompt in prompts]
     effort = effort_of(planned.finder, planned.config, prompts, (sketched.n_layers, sketched.n_heads))
+    sizes = settled(planned, sketched, prompts, dtype, device, loaded=not on_meta)
     parameters = sum(parameter.numel() for parameter in sketched.hf.parameters())
-    weights = parameters * dtype.itemsize
+    weights = sizes.parts.weights
     speed = _speed(device, dtype)
     operations = effort.passes * sum(_operations(sketched, parameters, length) for length in lengths)
     seconds = (operations + 2.0 * parameters * effort.tokens) / (speed * EFFICIENCY)
@@ -135,14 +153,12 @@ def estimate(model: Any, *, out: str | os.PathLike[str] | None = None, **request
         generate=planned.generate,
         decodes=each or None,
         parameters=parameters,
-        weights_bytes=weights,
-        activation_bytes=_activations(sketched, max(lengths), dtype.itemsize),
-        block_bytes=BLOCK_COPIES * 4 * sketched.n_heads * min(BLOCK_ROWS, max(lengths)) * max(lengths),
-        cache_bytes=effort.caches * _cache(sketched, max(lengths), dtype.itemsize),
+        sizes=sizes,
         seconds=seconds,
         how=(
-            f"memory from shapes, for the longest prompt; time from {effort.passes:.3g} forward passes a prompt at "
-            f"{EFFICIENCY:.0%} of the speed of a short matrix product on this device ({speed / 1e9:,.0f} GFLOP/s)"
+            f"memory from shapes and what this process holds, for the longest prompt; time from {effort.passes:.3g} "
+            f"forward passes a prompt at {EFFICIENCY:.0%} of the speed of a short matrix product on this device "
+            f"({speed / 1e9:,.0f} GFLOP/s)"
             + (" and from reading all weights once a generated token" if own else "")
             + (f" and from reading all weights for {each:,} decoded tokens a prompt" if each else "")
             + (f" and {effort.steps:,} more" if effort.steps else "")
@@ -151,25 +167,6 @@ def estimate(model: Any, *, out: str | os.PathLike[str] | None = None, **request
         ),
         out=None if out is None else str(Path(out)),
     )
-
-
-def effort_of(finder: Any, config: Any, prompts: Sequence[Prompt], shape: tuple[int, int]) -> Effort:
-    """What a finder says it will ask of the model (see `interp.finders.base`)."""
-    if hasattr(finder, "effort"):
-        return finder.effort(config, prompts, shape)
-    return Effort(float(getattr(finder, "passes", FORWARDS)))
-
-
-def _cache(model: Any, length: int, width: int) -> int:
-    """Keys and values of one sequence in every layer, as if none had a sliding window."""
-    heads = getattr(model.config, "num_key_value_heads", None) or model.n_heads
-    return 2 * model.n_layers * heads * model.d_head * length * width
-
-
-def _activations(model: Any, length: int, width: int) -> int:
-    """Every block's output (a finder reads them), one block's insides (about ten states wide), logits twice."""
-    states = (model.n_layers + 11) * length * model.d_model * width
-    return states + length * model.vocab_size * (width + 4)
 
 
 def _operations(model: Any, parameters: int, length: int) -> float:
@@ -204,7 +201,3 @@ def _best(work: Callable[[], Any]) -> float:
         work().item()
         best = min(best, time.perf_counter() - started)
     return best
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"

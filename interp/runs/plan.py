@@ -10,7 +10,9 @@ from typing import Any
 from interp.errors import UsageError
 from interp.registry import FINDERS, unknown
 from interp.runs import sources
+from interp.runs.memory import parse
 from interp.runs.settings import as_dict, check_finite, make_config
+from interp.tracing.engines import known
 from probes.base import Prompt
 
 MAX_LENGTH = 512
@@ -41,6 +43,8 @@ _ARGUMENTS = (
     "config",
     "seed",
     "fresh",
+    "memory",
+    "engine",
 )
 
 
@@ -54,6 +58,8 @@ class Plan:
         generate: most tokens of the model's own continuation of each prompt; None = no continuation.
         given: what the caller asked for, as it was asked.
         load_options: what goes to `interp.models.load.load`.
+        memory: bytes that the scan is to keep within; None = what is free.
+        engine: what takes attention statistics (`interp.tracing.engines`).
     """
 
     finder: Any
@@ -65,6 +71,8 @@ class Plan:
     generate: int | None
     given: dict[str, Any]
     load_options: dict[str, Any]
+    memory: int | None = None
+    engine: str = "auto"
 
     def prompts(self, model: Any) -> tuple[Prompt, ...]:
         """Prompts for a loaded model, no longer than it can take, their continuation included.
@@ -105,6 +113,8 @@ def plan(
     config: Any = None,
     seed: int = 0,
     keep_arrays: int | None = None,
+    memory: str | int | None = None,
+    engine: str = "auto",
     **load_options: Any,
 ) -> Plan:
     """Check everything that can be checked without a model; see `scan` for the arguments.
@@ -123,6 +133,8 @@ def plan(
     for name in load_options:
         if name not in LOAD_OPTIONS:
             raise UsageError(unknown("argument of scan", name, [*_ARGUMENTS, "keep_arrays", *LOAD_OPTIONS]))
+    keep_within = parse(memory)
+    known(engine)
     finder = FINDERS.get(find)
     if generate is not None:
         from interp.runs.generate import refuse_finder
@@ -140,6 +152,8 @@ def plan(
         "generate": generate,
         "seed": seed or None,
         "keep_arrays": keep_arrays,
+        "memory": memory,
+        "engine": None if engine == "auto" else engine,
         **{name: _told(value) for name, value in load_options.items() if value not in (None, False)},
     }
     settings = dict(config) if isinstance(config, Mapping) else {}
@@ -159,6 +173,8 @@ def plan(
         generate=generate,
         given={name: value for name, value in given.items() if value is not None},
         load_options=load_options,
+        memory=keep_within,
+        engine=engine,
     )
 
 

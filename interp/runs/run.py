@@ -15,6 +15,9 @@ from interp.runs.provenance import identity, prompt_key
 from interp.runs.store import RunFolder, digest, plain
 from probes.base import Prompt
 
+Attempt = Callable[[Callable[[], Any]], Any]
+"""Makes a unit, given what makes it."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -83,16 +86,34 @@ def _difference(name: str, theirs: Any, mine: Any) -> str:
     return f"other {name}: {shown[0]} there, {shown[1]} here"
 
 
-def execute(request: Request, folder: RunFolder, progress: Progress, tally: Tally) -> Findings:
-    """Phases 1 to 4. Interrupted anywhere, a second call goes on after the last whole unit."""
+def execute(
+    request: Request, folder: RunFolder, progress: Progress, tally: Tally, attempt: Attempt | None = None
+) -> Findings:
+    """Phases 1 to 4. Interrupted anywhere, a second call goes on after the last whole unit.
+
+    `attempt` is handed what makes a unit, and gives what that made (`interp.runs.memory_retry`).
+    """
     try:
         prepare(request.finder, request.model)
-        return _phases(request, folder, progress, tally)
+        return _phases(request, Store(folder, attempt), progress, tally)
     finally:
         release(request.finder, request.model)
 
 
-def _phases(request: Request, folder: RunFolder, progress: Progress, tally: Tally) -> Findings:
+@dataclass(frozen=True)
+class Store:
+    """Where units are, and how those are made that are not there."""
+
+    folder: RunFolder
+    attempt: Attempt | None = None
+
+    def fetch(self, key: str, make: Callable[[], Unit | None]) -> tuple[bool, Unit | None]:
+        """See `RunFolder.fetch`."""
+        attempt = self.attempt
+        return self.folder.fetch(key, make if attempt is None else lambda: attempt(make))
+
+
+def _phases(request: Request, folder: Store, progress: Progress, tally: Tally) -> Findings:
     base = request.identity
     finder, model, config, prompts = request.finder, request.model, request.config, request.prompts
 
@@ -151,7 +172,7 @@ class Pieces:
     """
 
     base: str
-    folder: RunFolder
+    folder: RunFolder | Store
     progress: Progress
     tally: Tally
 

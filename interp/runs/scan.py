@@ -16,6 +16,8 @@ from interp.runs import provenance
 from interp.runs.archive import save_findings
 from interp.runs.generate import caveats, continued, responses, sheet
 from interp.runs.lock import locked
+from interp.runs.memory_retry import plainly
+from interp.runs.memory_run import refuse_too_little, sized
 from interp.runs.places import runs_dir
 from interp.runs.plan import Plan, plan
 from interp.runs.result import ScanResult, prompt_record
@@ -46,6 +48,8 @@ def scan(
     progress: bool = True,
     keep_arrays: int | None = None,
     command: str | None = None,
+    memory: str | int | None = None,
+    engine: str = "auto",
     **load_options: Any,
 ) -> ScanResult:
     """Scan a model for something and write a run folder.
@@ -71,12 +75,16 @@ def scan(
         progress: report on stderr.
         keep_arrays: for how many prompts per-position arrays are kept, for finders that keep any.
         command: what to record as the command line; default: this process's own.
+        memory: keep within so much (``"8GB"``, ``"0.5GiB"``, bytes), with smaller pieces where needed; default: what is
+            free (docs/memory.md).
+        engine: what takes attention statistics: ``blocked``, ``fused`` or ``auto`` (docs/tracing.md).
         load_options: ``device``, ``dtype``, ``bos``, ... for `interp.load`.
 
     Raises:
-        UsageError: the request is malformed.
+        UsageError: the request is malformed, or cannot be done within `memory`.
         LoadError, SelfCheckError: the model cannot be loaded or trusted.
         RunFolderError: the folder cannot be used, or another process works in it.
+        OutOfMemoryError: memory ran out with the smallest pieces; what was finished is kept.
     """
     planned = plan(
         find,
@@ -91,6 +99,8 @@ def scan(
         config=config,
         seed=seed,
         keep_arrays=keep_arrays,
+        memory=memory,
+        engine=engine,
         **load_options,
     )
     if out is not None:
@@ -98,6 +108,7 @@ def scan(
     started = provenance.now()
     with reporting.choose(quiet=not progress) as told:
         try:
+            refuse_too_little(planned, model)
             loaded, checked = load_checked(model, load_options, told)
             ready = planned.prompts(loaded)
         except BaseException:
@@ -112,8 +123,16 @@ def scan(
         with locked(folder.path), telling(told.say):
             claim(folder, request, fresh)
             record, tally = new_record(planned, request, checked, started, command), Tally()
-            request = written_on(request, folder, told, record, tally)
-            return run_in(request, folder, told, record, lambda counts: execute(request, folder, told, counts), tally)
+            with sized(planned, request, told, record) as attempt:
+                request = written_on(request, folder, told, record, tally)
+
+                def work(counts: Tally) -> Findings:
+                    findings = execute(request, folder, told, counts, attempt)
+                    findings.caveats += [caveat] if (caveat := attempt.caveat()) else []
+                    record["provenance"]["effect"]["memory"] = attempt.as_dict()
+                    return findings
+
+                return run_in(request, folder, told, record, work, tally)
 
 
 def default_folder(request: Request) -> Path:
@@ -126,8 +145,9 @@ def load_checked(model: Any, load_options: dict[str, Any], told: reporting.Progr
     from interp.models.load import load
     from interp.models.self_check import self_check
 
-    loaded = load(model, **load_options, check=False, progress=told.say)
-    checked = self_check(loaded)
+    with plainly("loading"):
+        loaded = load(model, **load_options, check=False, progress=told.say)
+        checked = self_check(loaded)
     if not checked.ok:
         raise SelfCheckError(f"{loaded.name}: the self-check failed ({'; '.join(checked.notes) or 'no reason given'})")
     return loaded, checked
@@ -190,7 +210,7 @@ def written_on(
     """The request with the model's own continuations in its prompts, where it asks for any; `record` says so."""
     if request.generate is None:
         return request
-    with running(folder, record):
+    with running(folder, record), plainly("generating"):
         longer = continued(request.model, request.prompts, request.generate, folder, told, tally)
     _put_prompts(record, longer)
     return replace(request, prompts=longer)

@@ -1,0 +1,95 @@
+"""Amounts of memory: as people write them, as the machine has them, as this process holds them.
+
+On a CPU, memory is what is resident (RSS): the pages of a weight file that is mapped count once they were read, though
+the system could drop them. The share of a process alone (USS) would change with what other processes happen to map.
+On CUDA it is what torch has allocated on the device; the CUDA context is not part of it.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from interp.errors import UsageError
+
+_UNITS = {"": 1, "b": 1}
+_UNITS |= {f"{letter}{end}": 1000**power for power, letter in enumerate("kmgt", 1) for end in ("", "b")}
+_UNITS |= {f"{letter}i{end}": 1024**power for power, letter in enumerate("kmgt", 1) for end in ("", "b")}
+_AMOUNT = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-z]*)\s*", re.IGNORECASE | re.ASCII)
+
+
+def parse(given: str | int | None, option: str = "--memory") -> int | None:
+    """Bytes of ``8GB``, ``0.5GiB``, ``800MB`` or plain bytes (text or int); None stays None.
+
+    Raises:
+        UsageError: not an amount of memory, or none at all.
+    """
+    if given is None:
+        return None
+    found = _AMOUNT.fullmatch(given if isinstance(given, str) else str(given)) if not isinstance(given, bool) else None
+    unit = None if found is None else _UNITS.get(found[2].lower())
+    count = 0 if found is None or unit is None or len(found[1]) > 20 else int(float(found[1]) * unit)
+    if count < 1:
+        raise UsageError(f"{option} {given}: expected an amount such as 8GB, 0.5GiB, 800MB or a number of bytes")
+    return count
+
+
+def told(count: float) -> str:
+    """``1.20 GB``, ``34 MB``."""
+    return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.3g} MB"
+
+
+def held() -> int:
+    """Bytes of main memory that this process holds now."""
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
+
+
+def free(device: Any, spread: bool = False) -> int:
+    """Bytes that could be had on a device now, beside what this process holds there.
+
+    Args:
+        device: a torch device; the CPU, and GPUs that share its memory, have what the system calls available, or what a
+            container leaves of it.
+        spread: a model over all CUDA devices: their sum.
+    """
+    import torch
+
+    if device.type != "cuda":
+        return _main_memory()
+    devices = range(torch.cuda.device_count()) if spread else [device]
+    return sum(
+        torch.cuda.mem_get_info(one)[0] + torch.cuda.memory_reserved(one) - torch.cuda.memory_allocated(one)
+        for one in devices
+    )
+
+
+def _main_memory() -> int:
+    """Available main memory; in a container (cgroup 2) with a limit, no more than that leaves."""
+    import psutil
+
+    available = int(psutil.virtual_memory().available)
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
+        cached = re.search(r"^inactive_file (\d+)$", (group / "memory.stat").read_text(), re.MULTILINE)
+    except (OSError, ValueError):  # no such group, or no limit: "max"
+        return available
+    return max(0, min(available, limit - used + int(cached[1] if cached else 0)))
+
+
+def warm() -> None:
+    """Import what a scan will, and have the matrix library make its buffers, so that `held` counts them already."""
+    import pandas  # noqa: F401
+    import plotly.graph_objects  # noqa: F401
+    import torch
+
+    import interp.models.self_check
+    import interp.runs.scan
+    import interp.tracing.statistics
+    import interp.tracing.tracer  # noqa: F401
+
+    square = torch.ones(256, 256)
+    (square @ square).sum().item()

@@ -14,8 +14,6 @@ from interp.sweeps.folder import SweepFolder
 from interp.sweeps.units import SweepUnit
 from interp.text import printable
 
-CHECK_FAILED = "failed"  # a causal check's verdict (`interp.findings.Verdict`)
-
 
 @dataclass(frozen=True)
 class Outcome:
@@ -129,10 +127,6 @@ class Ledger:
     def having(self, status: str) -> list[SweepUnit]:
         """The units of one status, in the sweep's order."""
         return [unit for unit in self.units if self[unit]["status"] == status]
-
-    def checks_failed(self) -> list[SweepUnit]:
-        """Finished units whose causal check failed."""
-        return [unit for unit in self.having("finished") if self[unit].get("check") == CHECK_FAILED]
 
 
 def _state(unit: SweepUnit, before: Mapping[str, Any] | None) -> dict[str, Any]:

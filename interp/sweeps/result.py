@@ -11,7 +11,7 @@ from interp.runs.provenance import now
 from interp.runs.store import RunFolderError, write_atomically, write_page
 from interp.sweeps import results
 from interp.sweeps.folder import REPORT_FILE, RESULTS_FILE, SWEEP_FILE, SweepFolder
-from interp.sweeps.ledger import CHECK_FAILED, Ledger
+from interp.sweeps.ledger import Ledger
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,7 +52,7 @@ class SweepResult:
     @property
     def checks_failed(self) -> list[str]:
         """Run folders of the finished units whose causal check failed."""
-        return [unit["folder"] for unit in self.record["units"] if unit.get("check") == CHECK_FAILED]
+        return [unit["folder"] for unit in self.record["units"] if unit.get("check") == "failed"]
 
     def compare(self) -> Comparison:
         """The runs side by side; see `interp.comparison.sweep`.
@@ -105,6 +105,9 @@ def finish(folder: SweepFolder, ledger: Ledger) -> SweepResult:
                 unit, f"finished elsewhere, but not here ({error}): all machines must share the sweep's folder"
             )
     write_atomically(folder.path / RESULTS_FILE, results.parquet(results.table_of(finished)))
+    record = ledger.record("finished")
+    record["provenance"]["finished"] = now()
+    folder.write({**record, "status": "running"})  # as the page is to tell it
     page = folder.path / REPORT_FILE
     if finished:
         from interp.comparison.sweep import compare_sweep
@@ -112,7 +115,5 @@ def finish(folder: SweepFolder, ledger: Ledger) -> SweepResult:
         write_page(page, compare_sweep(folder.path).html())
     else:
         page.unlink(missing_ok=True)
-    record = ledger.record("finished")
-    record["provenance"]["finished"] = now()
     folder.write(record)
     return SweepResult(folder.path, record)

@@ -12,6 +12,8 @@ from interp.registry import unknown
 from interp.runs import progress as reporting
 from interp.runs import provenance
 from interp.runs.lock import locked
+from interp.runs.memory import parse
+from interp.runs.memory import told as amount
 from interp.runs.places import runs_dir
 from interp.runs.store import RunFolderError, digest
 from interp.sweeps import sizing
@@ -72,7 +74,7 @@ def sweep(
     """
     units = units_of(spec, {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}, **keys)
     check_how(workers, retries, engine, address)
-    budget = sizing.memory(memory)
+    asked = parse(memory)
     if engine == "ray":
         from interp.sweeps.ray_engine import require_ray
 
@@ -96,7 +98,7 @@ def sweep(
             shown.say(f"{there} of {len(units)} units have finished before")
         try:
             if waiting:
-                _run(waiting, ledger, folder, told, shown.say, engine, workers, budget, address)
+                _run(waiting, ledger, folder, told, shown.say, engine, workers, asked, address)
         except BaseException:
             ledger.stop()
             ledger.write("interrupted")
@@ -186,7 +188,7 @@ def _run(
     say: Callable[[str], None],
     engine: str,
     workers: int | None,
-    budget: int,
+    asked: int | None,
     address: str | None,
 ) -> None:
     """Run these units with the engine that was asked for."""
@@ -194,12 +196,15 @@ def _run(
         _one_by_one([Task(unit, folder.run(unit).path, command, sizing.Need(None)) for unit in units], ledger)
         return
     say(f"estimating the memory of {len(units)} units")
+    budget = sizing.memory(asked)
     needs = estimated(units, engine)
     size = sizing.size(needs, budget, workers, lambda: _gpus(units))
     tasks = []
     for unit, need in zip(units, needs, strict=True):
         if engine == "pool" and need.bytes is not None and need.bytes > budget:
-            ledger.refuse(unit, f"it needs about {_gb(need.bytes)}, and there are {_gb(budget)}: give more --memory")
+            ledger.refuse(
+                unit, f"it needs about {amount(need.bytes)}, and there are {amount(budget)}: give more --memory"
+            )
         else:
             tasks.append(Task(unit, folder.run(unit).path, command, need))
     if not tasks:
@@ -208,12 +213,12 @@ def _run(
     if engine == "ray":
         from interp.sweeps.ray_engine import RayEngine
 
-        say(f"Ray, {address or f'a local cluster: {count}, {_gb(budget)}'}")
+        say(f"Ray, {address or f'a local cluster: {count}, {amount(budget)}'}")
         RayEngine(size, address).run(tasks, ledger)
     else:
         from interp.sweeps.pool import Pool
 
-        say(f"{count}, {_gb(budget)} for all")
+        say(f"{count}, {amount(budget)} for all")
         Pool(size, folder.path / "logs").run(tasks, ledger)
 
 
@@ -240,7 +245,3 @@ def _one_by_one(tasks: Sequence[Task], ledger: Ledger) -> None:
     for task in tasks:
         ledger.started(task.unit, pid=os.getpid())
         ledger.ended(task.unit, worker.run(task.payload))
-
-
-def _gb(count: int) -> str:
-    return f"{count / 1e9:.1f} GB"

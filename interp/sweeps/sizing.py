@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from interp.errors import InterpError, UsageError
+from interp.runs.memory import free, parse
 from interp.sweeps.units import SweepUnit
 
 PROCESS_BYTES = 600_000_000  # a process that has imported torch, transformers and Numba, before it loads anything
 SHARE = 0.85  # of the memory that is free now: the rest is for the system and for estimates that fall short
-_UNITS = {"": 1, "b": 1}
-_UNITS |= {f"{letter}{end}": 1000**i for i, letter in enumerate("kmgt", 1) for end in ("", "b")}
-_UNITS |= {f"{letter}i{end}": 1024**i for i, letter in enumerate("kmgt", 1) for end in ("", "b")}
 
 
 @dataclass(frozen=True)
@@ -55,33 +51,18 @@ class Size:
         return self.assumed if need.bytes is None else need.bytes
 
 
-def memory(text: str | int | None) -> int:
-    """``16GB``, ``16GiB``, ``500M`` or bytes; None: `SHARE` of what is free now.
+def memory(given: str | int | None) -> int:
+    """``16GB``, ``16GiB``, ``500MB`` or bytes; None: `SHARE` of the main memory that is free now.
 
     Raises:
         UsageError: not an amount of memory.
     """
-    if text is None:
-        return int(SHARE * _free())
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", str(text))
-    if not found or found[2].lower() not in _UNITS or not (size := int(float(found[1]) * _UNITS[found[2].lower()])):
-        raise UsageError(f"--memory {text}: expected an amount such as 16GB, 16GiB or 500MB")
-    return size
+    asked = parse(given)
+    if asked is not None:
+        return asked
+    import torch
 
-
-def _free() -> int:
-    """Bytes that are free, where a container is allowed less: of that."""
-    import psutil
-
-    free = int(psutil.virtual_memory().available)
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit = int((group / "memory.max").read_text())
-        used = int((group / "memory.current").read_text())
-        cached = re.search(r"^inactive_file (\d+)$", (group / "memory.stat").read_text(), re.MULTILINE)
-    except (OSError, ValueError):  # no such group, or "max"
-        return free
-    return max(0, min(free, limit - used + int(cached[1] if cached else 0)))
+    return int(SHARE * free(torch.device("cpu")))
 
 
 def cores() -> int:
@@ -107,8 +88,9 @@ def need(unit: SweepUnit, **other: Any) -> Need:
     except InterpError as error:  # not here, or damaged: loading it will tell
         return Need(None, why=str(error))
     device = estimated.device.partition(":")[0]
-    held = estimated.weights_bytes if device == "cuda" else estimated.peak_bytes  # there the weights only pass through
-    return Need(held + PROCESS_BYTES, device, estimated.seconds)
+    own = estimated.peak_bytes - estimated.process_bytes  # this process may hold anything; a worker begins with nothing
+    main = estimated.weights_bytes if device == "cuda" else own  # on their way to a GPU, weights pass through here
+    return Need(main + PROCESS_BYTES, device, estimated.seconds)
 
 
 def size(

@@ -183,7 +183,7 @@ def test_amounts_of_memory() -> None:
     assert {text: memory(text) for text in told} == told
     assert 0 < memory(None) < 1e15
     for wrong in ("much", "16XB", "-1GB", "0", "1e3GB"):
-        with pytest.raises(UsageError, match="expected an amount such as 16GB"):
+        with pytest.raises(UsageError, match="expected an amount such as 8GB"):
             memory(wrong)
 
 

@@ -261,7 +261,7 @@ def test_the_command_line(
         (["--models", "smollm2-135m", "--find", "sink"], "unknown finder 'sink'. Did you mean sinks"),
         (["--models", "smollm2-135m", "--workers", "0"], "--workers 0: at least 1"),
         (["--models", "smollm2-135m", "--retries", "-1"], "--retries -1: 0 or more"),
-        (["--models", "smollm2-135m", "--memory", "lots"], "--memory lots: expected an amount such as 16GB"),
+        (["--models", "smollm2-135m", "--memory", "lots"], "--memory lots: expected an amount such as 8GB"),
         (["--models", "smollm2-135m", "--address", "auto"], "--address auto goes with --engine ray"),
     ],
 )
@@ -292,7 +292,7 @@ def test_a_dry_run_lists_the_units_and_writes_nothing(models: list[str], capsys:
 
 def test_a_unit_that_cannot_fit_is_not_tried(models: list[str]) -> None:
     swept = sweep(models, ["sinks"], engine="pool", memory="100MB")
-    assert all("there are 0.1 GB: give more --memory" in why for why in swept.failed.values())
+    assert all("there are 0.10 GB: give more --memory" in why for why in swept.failed.values())
     assert [unit["attempts"] for unit in swept.record["units"]] == [[], []]
 
 

@@ -41,7 +41,7 @@ test-lowest:
 	$(MAKE) unit VENV=.venv-lowest CONSTRAINTS=constraints-lowest.txt
 
 clean:
-	rm -rf .venv .venv-lowest runs dist build .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-lowest runs dist build benchmarks/results benchmarks/.peers .pytest_cache .ruff_cache .hypothesis
 
 CONSTRAINTS ?= constraints.txt
 

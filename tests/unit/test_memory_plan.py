@@ -73,12 +73,9 @@ def test_amounts(given: Any, count: int | None) -> None:
 
 @pytest.mark.parametrize(
     "given",
-    ["", "8 bytes", "GB", "-1GB", "0", 0, -5, "1e9", "nan", "inf", "8GBB", "0.1", True, 1.5e3, "٣GB", "9" * 400],
+    ["", "8 bytes", "GB", "-1GB", "0", 0, -5, "1e9", "nan", "inf", "8GBB", "0.1", True, "٣GB", "9" * 400],
 )
 def test_what_is_no_amount(given: Any) -> None:
-    if given == 1.5e3:
-        assert memory.parse(given) == 1500  # what Python writes as plain digits is taken
-        return
     with pytest.raises(UsageError, match=r"--memory .*: expected an amount such as 8GB"):
         memory.parse(given)
 

@@ -40,6 +40,30 @@ def pick_device(device: str | torch.device) -> torch.device:
     return chosen
 
 
+def input_device(hf: Any) -> torch.device:
+    """Where a Hugging Face model takes its token ids: with its embedding, or, where accelerate keeps that on ``meta``
+    and fetches it when it runs, on the device it runs on."""
+    embedding = hf.get_input_embeddings()
+    device = embedding.weight.device
+    hook = getattr(embedding, "_hf_hook", None)
+    if device.type != "meta" or hook is None:  # a model of shapes alone stays on meta
+        return device
+    hooks = [hook, *getattr(hook, "hooks", ())]  # several in sequence: the first that places the module
+    places = (getattr(one, "execution_device", None) for one in hooks)
+    return torch.device(next((place for place in places if place is not None), device))
+
+
+def in_memory(module: Any, name: str) -> torch.Tensor:
+    """A module's own parameter or buffer; a copy, fetched first, where accelerate keeps it elsewhere."""
+    tensor = getattr(module, name)
+    if tensor.device.type != "meta" or not hasattr(module, "_hf_hook"):
+        return tensor
+    from accelerate.utils import align_module_device
+
+    with align_module_device(module, torch.device("cpu")):
+        return getattr(module, name).detach().clone()
+
+
 def placement(device: Any = "auto", dtype: Any = None, device_map: Any = None) -> tuple[Any, Any, torch.device]:
     """(dtype, device_map or None, device the whole model goes to when there is no device_map), checked.
 

@@ -80,16 +80,10 @@ def weight_hash_of_module(module: nn.Module) -> str:
 
 def _in_memory(module: nn.Module, name: str) -> torch.Tensor:
     """A parameter or buffer by its dotted name, fetched first when accelerate keeps it elsewhere."""
-    owner_name, _, leaf = name.rpartition(".")
-    owner = module.get_submodule(owner_name)
-    tensor = getattr(owner, leaf)
-    if tensor.device.type != "meta":
-        return tensor
-    import torch
-    from accelerate.utils import align_module_device
+    from interp.models.device import in_memory
 
-    with align_module_device(owner, torch.device("cpu")):
-        return getattr(owner, leaf).detach().clone()
+    owner_name, _, leaf = name.rpartition(".")
+    return in_memory(module.get_submodule(owner_name), leaf)
 
 
 def tokenizer_hash(tokenizer: Any) -> str | None:

@@ -12,6 +12,7 @@ import torch
 from interp.errors import LoadError, UsageError
 from interp.finders.base import ModelFacts
 from interp.models.checkpoint import TOKENIZER_FILES
+from interp.models.device import input_device
 from interp.models.display import TokenDisplay
 from interp.models.first_position import FirstPosition
 from interp.models.hashing import template_hash, tokenizer_hash
@@ -165,8 +166,7 @@ class Model:
     @property
     def device(self) -> torch.device:
         """Where input ids go."""
-        device = self._embedding.weight.device
-        return device if device.type != "meta" else torch.device(self._embedding._hf_hook.execution_device)  # offloaded
+        return input_device(self.hf)
 
     @property
     def dtype(self) -> torch.dtype:

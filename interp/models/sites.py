@@ -24,6 +24,7 @@ from torch import nn
 from interp.errors import SiteError
 from interp.models.binding import Binding, put, take
 from interp.models.block_sites import BLOCK_SITES, BlockSites
+from interp.models.device import in_memory
 from interp.models.fused import is_conv1d, out_features
 from interp.models.structure import Parts, Structure
 
@@ -121,13 +122,17 @@ class SiteMap:
         """The output projection, head by head: ``attn.hook_out = sum_h hook_z[h] @ W[h] + b``.
 
         Returns:
-            W [head, d_head, d_model] (a view of the model's weight) and b [d_model] or None.
+            W [head, d_head, d_model] (a view of the model's weight, or a copy of one that accelerate keeps elsewhere)
+            and b [d_model] or None.
 
         Raises:
             SiteError: the layer has no attention, or its weight is packed by a quantisation.
         """
         projection = self.binding(f"blocks.{self._checked(layer)}.attn.hook_out").module
         weight, bias = projection.weight, getattr(projection, "bias", None)
+        if isinstance(weight, torch.Tensor) and weight.device.type == "meta":
+            weight = in_memory(projection, "weight")
+            bias = None if bias is None else in_memory(projection, "bias")
         if not isinstance(weight, torch.Tensor) or not weight.is_floating_point() or weight.ndim != 2:
             raise SiteError(
                 f"{self._class}: the output projection of block {layer} is packed "

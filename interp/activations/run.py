@@ -182,7 +182,7 @@ def new_prompts(folder: Path, index: Index | None, ready: Sequence[Prompt]) -> d
             continue
         for what, mine in labels_of(prompt).items():
             theirs = labels_of(other)[what]
-            if mine != theirs:
+            if plain(mine) != plain(theirs):  # what is in the store has been through JSON
                 raise UsageError(
                     f"prompt {prompt.name!r} is token for token {other.name!r}, which has {what} {theirs!r}, not "
                     f"{mine!r}: activations are stored once; give labels to interp.activations.probe, or {ELSEWHERE}"

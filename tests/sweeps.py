@@ -7,8 +7,12 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from tests.mass_finder import save_tiny
 
@@ -29,6 +33,17 @@ def save_prompts(path: Path, count: int) -> str:
     lines = [json.dumps({"text": TEXT.format(i=" ".join(str(i)))}) for i in range(count)]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return str(path)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch as workers of one thread have it: the same last digits, and no waiting of threads in tiny models."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def stored(run: Path) -> dict[str, tuple[int, int]]:

@@ -7,6 +7,7 @@ recorded. It goes on from the last whole unit in its run folder.
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,6 +48,10 @@ class RayEngine:
 
     def run(self, tasks: Sequence[Task], ledger: Ledger) -> None:
         """Run all tasks; ends when each has finished or failed. An interrupt cancels them and goes on upwards."""
+        with contextlib.redirect_stdout(sys.stderr):  # where Ray prints what happens on its machines
+            self._connected(tasks, ledger)
+
+    def _connected(self, tasks: Sequence[Task], ledger: Ledger) -> None:
         ours = not self._ray.is_initialized()
         if ours:
             self._connect()

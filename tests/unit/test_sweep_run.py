@@ -22,14 +22,16 @@ from interp.runs.lock import locked
 from interp.runs.store import RunFolderError
 from interp.sweeps.folder import SweepFolder
 from tests.mass_finder import COLUMNS, MassFinder, registered
-from tests.sweeps import save_models, save_prompts
+from tests.sweeps import one_thread, save_models, save_prompts
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith("INTERP_") and name != "INTERP_CACHE"]:
         monkeypatch.delenv(name)
+    with one_thread():
+        yield
 
 
 @pytest.fixture(scope="module")

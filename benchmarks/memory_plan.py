@@ -86,7 +86,6 @@ CASES = (
     Case("smollm2-135m", 2048),
     Case("smollm2-135m", 4096),
     Case("smollm2-135m", 2048, "heads"),
-    Case("smollm2-135m", 2048, options={"memory": "1.5GB"}),
     Case("gemma3-270m", 512),
     Case("gemma3-270m", 1024),
     Case("qwen3-random", 512),

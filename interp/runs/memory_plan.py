@@ -6,6 +6,7 @@ others.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -81,7 +82,8 @@ def effort_of(finder: Any, config: Any, prompts: Sequence[Any], shape: tuple[int
 
 
 def foreseen(planned: Any, model: Any) -> Sizes | None:
-    """The sizes of a scan whose model is not loaded yet; None where its files are not on this machine.
+    """The sizes of a scan whose model is not loaded yet; None where its files are not on this machine, or are a GGUF
+    file, whose shapes are known once it is read.
 
     Raises:
         UsageError: `planned.memory` was given, and does not do for the smallest sizes; names the parts, and what would.
@@ -91,6 +93,8 @@ def foreseen(planned: Any, model: Any) -> Sizes | None:
 
     options = {n: planned.load_options[n] for n in ("device", "dtype", "device_map") if n in planned.load_options}
     dtype, _, device = placement(**options)
+    if isinstance(model, str | os.PathLike) and os.fspath(model).lower().endswith(".gguf"):
+        return None
     try:
         sketched = outline(model, planned.load_options)
     except LoadError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 import interp
+from interp.cli import run
 from interp.errors import UsageError
 from interp.finders.base import Effort
 from interp.runs import memory
@@ -239,3 +241,39 @@ def test_an_engine_that_is_none(folder: str, finder: MassFinder) -> None:
         plan("mass", texts=TEXT, engine="quick")
     with pytest.raises(UsageError, match="--memory much"):
         plan("mass", texts=TEXT, memory="much")
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (("--memory", "lots"), "--memory lots: expected an amount such as 8GB"),
+        (("--memory", "40MB"), "--memory 40 MB: this scan needs about"),
+        (("--engine", "quick"), "'quick' is not one of 'auto', 'blocked', 'fused'"),
+    ],
+)
+def test_the_command_says_what_is_wrong(
+    folder: str, finder: MassFinder, more: tuple[str, ...], told: str, capsys: Any, tmp_path: Path
+) -> None:
+    command = ["scan", "--model", folder, "--find", "mass", "--text", TEXT, "--out", str(tmp_path / "run"), *more]
+    assert run(command) == 2
+    said = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert told in said and "Traceback" not in said
+    assert finder.calls == [] and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["scan", "ablate", "repair", "reproduce wang2022"])
+def test_every_command_that_scans_takes_them(command: str, folder: str, capsys: Any) -> None:
+    asked = [*command.split(), "--model", folder, "--engine", "fused", "--memory"]
+    assert run([*asked, "much"]) == 2
+    assert "--memory much: expected an amount" in capsys.readouterr().err
+
+
+def test_a_dry_run_tells_the_pieces(folder: str, finder: MassFinder, capsys: Any) -> None:
+    asked = ["scan", "--model", folder, "--find", "mass", "--text", TEXT, "--dry-run", "--memory", "8GB", "--json"]
+    assert run(asked) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["fits"] and found["limit_bytes"] == 8_000_000_000 and found["chunk"] is None
+    names = ("process", "weights", "states", "layer", "block", "logits", "caches")
+    assert found["peak_bytes"] == sum(found[f"{name}_bytes"] for name in names) > found["process_bytes"] > 1e8
+    assert run([*asked[:-3], "--memory", "40MB"]) == 2
+    assert "this scan needs about" in capsys.readouterr().err

@@ -100,6 +100,12 @@ class Index:
     calls: tuple[dict[str, Any], ...] = ()
 
     @property
+    def model_name(self) -> str:
+        """Its display name (untrusted text)."""
+        told = self.model.get("model")
+        return str(told.get("name")) if isinstance(told, dict) else "an unnamed model"
+
+    @property
     def rows(self) -> int:
         """Rows in all."""
         return sum(shard.rows for shard in self.shards)
@@ -140,7 +146,11 @@ def inspect(folder: Path) -> None:
         raise StoreError(f"cannot use {folder} as an activation store: {error.strerror or error}") from error
     if not names or INDEX_FILE in names:
         return  # `read_index` tells whether it is ours
-    if not all(name in (SHARDS, LOCK_FILE) or name.endswith(PARTIAL) for name in names):
+    shards = folder / SHARDS
+    strange = not all(name in (SHARDS, LOCK_FILE) or name.endswith(PARTIAL) for name in names)
+    # without an index, a killed call leaves its first shard at most; more is another tool's, or a store's that lost it
+    strange = strange or (shards.is_dir() and not only_first(shards))
+    if strange:
         raise UsageError(f"--out {folder} holds other files and is no activation store; name a new or empty folder")
 
 
@@ -237,6 +247,23 @@ REPAIR = "`interp capture --verify` lists what is damaged, and --repair forgets 
 def forget(index: Index, names: set[str]) -> Index:
     """The index without some of its shards."""
     return replace(index, shards=tuple(shard for shard in index.shards if shard.name not in names))
+
+
+def only_first(shards: Path) -> bool:
+    """Whether a folder of shards holds no more than a killed call may leave before it has written an index: files
+    half-written, and the first shard, which says that it is ours."""
+    from safetensors import SafetensorError, safe_open
+
+    names = {entry.name for entry in shards.iterdir() if not entry.name.endswith(PARTIAL)}
+    if not names:
+        return True
+    if "00000.safetensors" not in names or names - {"00000.safetensors", "00000.json"}:
+        return False
+    try:
+        with safe_open(shards / "00000.safetensors", framework="numpy") as opened:
+            return (opened.metadata() or {}).get("kind") == KIND
+    except (OSError, SafetensorError, ValueError):
+        return False
 
 
 def is_own(name: str) -> bool:

@@ -168,5 +168,4 @@ def same_model(index: Index | None, identity: Mapping[str, Any]) -> None:
         if index.identity.get(name) != identity.get(name)
     ]
     if differing:
-        name = index.model.get("name")
-        raise UsageError(f"the store holds activations of {name!r} ({'; '.join(differing)}); {ELSEWHERE}")
+        raise UsageError(f"the store holds activations of {index.model_name!r} ({'; '.join(differing)}); {ELSEWHERE}")

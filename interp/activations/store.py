@@ -101,7 +101,7 @@ class Store:
         return sum(shard.prompts for shard in self.index.shards)
 
     def __repr__(self) -> str:
-        name = self.index.model.get("name")
+        name = self.index.model_name
         return (
             f"<Store {str(self.path)!r}: {len(self)} prompts, {self.index.rows} tokens at {len(self.sites)} sites of "
             f"{name}, {self.index.bytes / 1e6:.1f} MB>"
@@ -112,7 +112,7 @@ class Store:
         sites = [{"site": spec.site, "shape": list(spec.shape), "dtype": spec.dtype} for spec in self.index.sites]
         return {
             "store": str(self.path),
-            "model": self.index.model.get("name"),
+            "model": self.index.model_name,
             "prompts": len(self),
             "rows": self.index.rows,
             "positions": self.index.positions,

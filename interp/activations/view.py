@@ -19,7 +19,8 @@ class SiteView:
     """Values at one site, [token, ...]; ``view[3]``, ``view[10:20]``, ``view[[5, 2, 9]]`` and ``view.prompt(0)`` read.
 
     What lies in one shard comes as a read-only view of the memory map and costs nothing until it is looked at; rows of
-    several shards, and lists of rows, are copied. bfloat16, which NumPy does not have, comes as torch tensors.
+    several shards, and lists of rows, are copied, and so is bfloat16, which NumPy does not have: it comes as torch
+    tensors.
 
     Attributes:
         spec: the site's name, shape and dtype.
@@ -123,4 +124,5 @@ class SiteView:
             return stored
         import torch
 
-        return torch.from_numpy(stored.view(np.int16)).view(torch.bfloat16)
+        # a copy: torch has no read-only tensors, and what is written into the map would be read again later
+        return torch.from_numpy(stored.view(np.int16).copy()).view(torch.bfloat16)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from interp.activations.index import (
     ITEM_BYTES,
+    KIND,
     PARTIAL,
     SHARDS,
     Entry,
@@ -145,7 +146,7 @@ def _save(path: Path, tensors: Mapping[str, Tensor]) -> tuple[str, int]:
 
     partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
     try:
-        save_file(dict(tensors), partial)
+        save_file(dict(tensors), partial, {"kind": KIND})
         digest, size = sha256_of(partial), partial.stat().st_size
         with partial.open("rb+") as stream:
             os.fsync(stream.fileno())

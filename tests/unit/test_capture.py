@@ -50,6 +50,7 @@ def direct(model: interp.Model, ids: tuple[int, ...], site: str) -> torch.Tensor
 def test_it_holds_what_a_trace_reads_bit_for_bit(model: interp.Model, store: Store) -> None:
     assert len(store.index.shards) > 2
     assert store.sites == model.sites.expand(SITES)
+    assert model.name == store.index.model_name == store.as_dict()["model"] and model.name in repr(store)
     for number, (name, text) in enumerate(TEXTS.items()):
         prompt = store.prompt(number)
         assert (prompt.name, prompt.ids) == (name, model.encode(text).ids)
@@ -161,6 +162,13 @@ def test_bfloat16_comes_back_as_it_was(tmp_path: Path, dtype_store: str, bits: t
         tensor = got if isinstance(got, torch.Tensor) else torch.from_numpy(np.array(got))
         assert tensor.dtype == bits and torch.equal(tensor, expected.to(bits))
     assert np.asarray(view).dtype == (np.float32 if dtype_store == "as-is" else np.float16)
+    if bits is torch.bfloat16:
+        view = store["blocks.0.hook_resid_post"]
+        first = view.prompt(0)
+        assert isinstance(first, torch.Tensor)
+        before = first.clone()
+        first += 1  # a reader's own copy
+        assert torch.equal(view.prompt(0), before)
 
 
 def test_last_positions_only(model: interp.Model, tmp_path: Path) -> None:

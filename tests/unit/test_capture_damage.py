@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 import interp
-from interp.activations.index import StoreError, read_index
+from interp.activations.index import KIND, StoreError, read_index
 from interp.activations.run import capture
 from interp.activations.store import Store, open_store
 from interp.errors import NumbersError, UsageError
@@ -76,7 +76,8 @@ def test_a_shard_with_other_tensors_is_refused(model: interp.Model, tmp_path: Pa
     store = into(model, tmp_path / "s", sites="blocks.0.hook_resid_post")
     file = tmp_path / "s/shards/00000.safetensors"
     size = file.stat().st_size
-    save_file({"blocks.0.hook_resid_post": torch.zeros(32, store.index.rows)}, file)  # as many bytes, another shape
+    turned = {"blocks.0.hook_resid_post": torch.zeros(32, store.index.rows)}  # as many bytes, another shape
+    save_file(turned, file, {"kind": KIND})
     assert file.stat().st_size == size
     with pytest.raises(StoreError, match="damaged: it holds"):
         open_store(tmp_path / "s")
@@ -125,6 +126,22 @@ def test_one_process_a_store_and_no_strangers(model: interp.Model, tmp_path: Pat
     assert not (tmp_path / "t").exists()
     with pytest.raises(StoreError, match="no activation store"):
         open_store(tmp_path / "t")
+
+
+def test_shards_that_are_not_its_own_are_left_alone(model: interp.Model, tmp_path: Path) -> None:
+    """A folder of shards without an index may be another tool's, or hold all of a store that lost it."""
+    (tmp_path / "shards").mkdir()
+    theirs = tmp_path / "shards" / "00000.safetensors"
+    save_file({"x": torch.ones(2)}, theirs)
+    with pytest.raises(UsageError, match="holds other files"):
+        capture(model, tmp_path, texts={"a": "the cat sat"}, progress=False)
+    assert theirs.is_file()
+    mine = tmp_path / "mine"
+    capture(model, mine, texts={"a": "the cat sat", "b": "a dog ran to it"}, shard_size="1KB", progress=False)
+    assert len(list((mine / "shards").iterdir())) > 2
+    (mine / "index.json").unlink()
+    with pytest.raises(UsageError, match="holds other files"):
+        capture(model, mine, texts={"a": "the cat sat"}, progress=False)
 
 
 def test_a_full_disk_is_told_before(model: interp.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

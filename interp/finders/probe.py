@@ -36,7 +36,7 @@ from interp.probing import check, labels, pictures, words
 from interp.probing.config import COLUMNS, ProbeConfig, plain_number, selected
 from interp.probing.fit import best_of, fit
 from interp.probing.rows import row, table_of
-from interp.probing.task import Examples, halves, task_of
+from interp.probing.task import Examples, halves, prefix_of, task_of
 from interp.registry import finder
 from interp.runs.store import digest
 from probes.base import Prompt
@@ -83,7 +83,7 @@ class LinearProbe:
         asked = labels.question(config.label)
         positions = config.positions or labels.default_positions(asked)
         split = halves(prompts, strata(prompts, asked), config)
-        rows, fits, tasks, why = [], [], [], ""
+        rows, fits, tasks, fitted_on, why = [], [], [], [], ""
         for number, name in enumerate(positions):
             examples = examples_of(prompts, [unit.arrays[f"position.{number}"] for unit in units], asked)
             task = task_of(examples, split, config)
@@ -94,6 +94,7 @@ class LinearProbe:
             for place, layer in enumerate(units[0].facts["layers"]):
                 states = np.concatenate([unit.arrays[f"states.{number}"][place] for unit in units])[task.kept]
                 fits.append(fit(states, task, config))
+                fitted_on.append(task)
                 site = f"blocks.{layer}.{config.site}"
                 rows.append(row(site, layer, name, fits[-1], task, config.seed))
         table = table_of(rows)
@@ -105,7 +106,8 @@ class LinearProbe:
             "classes": sorted({name for task in tasks for name in task.classes}),
             "numbers": any(task.numbers for task in tasks),
             "left_out": sum(task.left_out for task in tasks),
-            "control": "token type" if all(task.by_type for task in tasks) else "prompt",
+            "seen": sum(task.seen for task in tasks),
+            "control": "token type" if all(task.by_type for task in tasks) else "prompt",  # of the best row, if any
             "prompts": [{"name": prompt.name, "held_out": number in split[1]} for number, prompt in enumerate(prompts)],
             "why": why,
             "best": None,
@@ -114,6 +116,7 @@ class LinearProbe:
         findings = Findings("probe", table, COLUMNS, "", {}, summary)
         if best is not None:
             told, chosen = rows[best], fits[best]
+            summary["control"] = "token type" if fitted_on[best].by_type else "prompt"
             summary["best"] = {
                 **{key: told[key] for key in ("site", "layer", "position")},
                 "found": bool(told["gain_low"] > config.margin),
@@ -168,6 +171,7 @@ def examples_of(prompts: Sequence[Prompt], places: Sequence[np.ndarray], asked: 
         positions=np.concatenate([empty, *places]),
         tokens=np.concatenate([empty, *(np.array(p.ids)[here] for p, here in zip(prompts, places, strict=True))]),
         labels=[asked.of(p, int(at)) for p, here in zip(prompts, places, strict=True) for at in here],
+        prefixes=[prefix_of(p, int(at)) for p, here in zip(prompts, places, strict=True) for at in here],
     )
 
 

@@ -106,4 +106,5 @@ def effects(findings: Findings, checks: Sequence[Unit | None], config: ProbeConf
         metric=METRICS[best["metric"]] if best is not None else METRICS["loss"],
         how=told,
         seed=config.seed,
+        also_alone=True,
     )

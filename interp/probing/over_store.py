@@ -14,7 +14,7 @@ from interp.probing import labels as asking
 from interp.probing.config import ProbeConfig, plain_number
 from interp.probing.fit import Removal, best_of, fit
 from interp.probing.rows import row, table_of
-from interp.probing.task import Examples, halves, task_of
+from interp.probing.task import Examples, halves, prefix_of, task_of
 from interp.probing.words import sentence
 from interp.registry import unknown
 from interp.runs.settings import make_config
@@ -38,6 +38,8 @@ class Probed:
         verdict: one sentence on the first row. Nothing was intervened on: that takes the model (``--find probe``).
         classes: labels by class number; empty for quantities.
         training, held_out: names of the prompts on either side.
+        control: what the control task gives labels to: ``token type``, or ``prompt`` where there are no types.
+        left_out, seen: examples left out (`interp.probing.task.Task`).
         removals: site -> what takes out of a state all that its probe reads.
         converged: whether every final fit reached its tolerance.
     """
@@ -47,6 +49,9 @@ class Probed:
     classes: tuple[str, ...]
     training: tuple[str, ...]
     held_out: tuple[str, ...]
+    control: str
+    left_out: int
+    seen: int
     removals: dict[str, Removal]
     converged: bool
 
@@ -99,10 +104,13 @@ def probe(
     best = made[best_of(fits)]
     return Probed(
         table=table_of(made),
-        verdict=sentence(best, _subject(labels), task.numbers, len(fits[0].prompts), config.margin),
+        verdict=sentence(best, _subject(labels), task.numbers, len(fits[0].prompts), config.margin, task.by_type),
         classes=task.classes,
         training=tuple(prompts[number].name for number in split[0]),
         held_out=tuple(prompts[number].name for number in split[1]),
+        control="token type" if task.by_type else "prompt",
+        left_out=task.left_out,
+        seen=task.seen,
         removals={one: fitted.removal for one, fitted in zip(sites, fits, strict=True)},
         converged=all(fitted.converged for fitted in fits),
     )
@@ -175,7 +183,8 @@ def _examples(
         rows += [row for _, row, _ in known]
         start += len(held)
     columns = [np.array([one[i] for one in told], dtype=np.int64) for i in range(3)]
-    return Examples(*columns, labels=[one[3] for one in told]), np.array(rows, dtype=np.int64)
+    prefixes = [prefix_of(prompts[number], at) for number, at, _, _ in told]
+    return Examples(*columns, labels=[one[3] for one in told], prefixes=prefixes), np.array(rows, dtype=np.int64)
 
 
 def _values(store: Store, site: str, rows: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ no types to remember, and every prompt gets a label of its own instead.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,12 +33,19 @@ class Examples:
     Attributes:
         prompts, positions, tokens: int64 [n]: number of the prompt, position in it, token id there.
         labels: [n], as the question gives them; None = no label.
+        prefixes: [n], hash of the tokens up to and with the example's: where two are equal, so are the states.
     """
 
     prompts: np.ndarray
     positions: np.ndarray
     tokens: np.ndarray
     labels: list[Any]
+    prefixes: list[str]
+
+
+def prefix_of(prompt: Prompt, position: int) -> str:
+    """Hash of a prompt's tokens up to and with `position`."""
+    return hashlib.sha256(np.array(prompt.ids[: position + 1], dtype=np.int64).tobytes()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,8 @@ class Task:
         prompts: int64 [n], number of the prompt.
         classes: labels by class number; empty for quantities.
         left_out: examples that have no label or one of a class too rare.
+        seen: held-out examples that were left out since a training prompt begins with the very same tokens (a template,
+            a system prompt): a causal model's states there are the training examples' own.
         by_type: the control task gives labels to token types; else to prompts.
     """
 
@@ -62,6 +72,7 @@ class Task:
     prompts: np.ndarray
     classes: tuple[str, ...]
     left_out: int
+    seen: int
     by_type: bool
     why: str = ""
 
@@ -120,7 +131,9 @@ def task_of(examples: Examples, split: tuple[Sequence[int], Sequence[int]], conf
         numbered = {name: number for number, name in enumerate(classes)}
         values = np.array([numbered.get(name, -1) for name in named], dtype=np.int64)
         there &= values >= 0
-    kept = np.flatnonzero(there & (train | test))
+    trained = {examples.prefixes[i] for i in np.flatnonzero(train)}
+    seen = np.array([prefix in trained for prefix in examples.prefixes], dtype=bool) & test & there
+    kept = np.flatnonzero(there & (train | test) & ~seen)
     tokens = examples.tokens[kept]
     y, trains = values[kept], train[kept]
     by_type = _has_types(tokens[trains])
@@ -133,7 +146,8 @@ def task_of(examples: Examples, split: tuple[Sequence[int], Sequence[int]], conf
         test=test[kept],
         prompts=examples.prompts[kept],
         classes=classes,
-        left_out=n - len(kept),
+        left_out=n - len(kept) - int(seen.sum()),
+        seen=int(seen.sum()),
         by_type=by_type,
         why=_why(y, trains, test[kept], numbers, config),
     )

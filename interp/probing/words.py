@@ -22,7 +22,8 @@ def verdict(findings: Findings, facts: ModelFacts, config: ProbeConfig) -> str:
     if summary["best"] is None:
         return f"No probe of {name} could be fitted or judged for the question {asked}: {summary['why']}."
     best = findings.table.iloc[0].to_dict()
-    return sentence(best, f"{name}: {asked}", summary["numbers"], held_out_of(findings), config.margin)
+    by_type = summary["control"] == "token type"
+    return sentence(best, f"{name}: {asked}", summary["numbers"], held_out_of(findings), config.margin, by_type)
 
 
 def held_out_of(findings: Findings) -> int:
@@ -30,8 +31,8 @@ def held_out_of(findings: Findings) -> int:
     return sum(one["held_out"] for one in findings.summary["prompts"])
 
 
-def sentence(best: dict[str, Any], subject: str, numbers: bool, held_out: int, margin: float) -> str:
-    """The best row as a sentence."""
+def sentence(best: dict[str, Any], subject: str, numbers: bool, held_out: int, margin: float, by_type: bool) -> str:
+    """The best row as a sentence; `by_type`: its control task gives labels to token types, which can be remembered."""
     kind = "R squared" if numbers else "accuracy"
     figures = (
         f"held-out {kind} {figure(best['score'], best['score_low'], best['score_high'])}, baseline "
@@ -40,6 +41,8 @@ def sentence(best: dict[str, Any], subject: str, numbers: bool, held_out: int, m
     where = f"{best['site']} (position {best['position']})"
     if not best["gain_low"] > margin:
         return f"{subject}, is not read by a linear probe better than the baseline, best at {where}: {figures}."
+    if not by_type:
+        return f"{subject}, is read best at {where}: {figures}."
     memory = (
         "more than the probe could remember"
         if best["selectivity_low"] > 0
@@ -75,6 +78,11 @@ def caveats(findings: Findings, prompts: Sequence[Prompt], config: ProbeConfig) 
     if summary["left_out"] and summary["classes"]:
         said.append(
             f"{count(summary['left_out'], 'example')} of labels too rare among the training prompts were left out."
+        )
+    if summary["seen"]:
+        said.append(
+            f"{count(summary['seen'], 'held-out example')} did not judge: a training prompt begins with the same "
+            "tokens, so that the states are the same."
         )
     short = sum(prompt.truncated for prompt in prompts)
     if short:

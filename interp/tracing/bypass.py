@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from interp.errors import TraceError
+from interp.models.device import input_device
 from interp.tracing import attention, streamed
 from interp.tracing.passes import PROBING
 
@@ -105,7 +106,7 @@ def attention_path(hf: nn.Module, modules: list[nn.Module]) -> str:
         return known
     taps = {id(module): streamed.Tap() for module in modules}
     modes = {module: module.training for module in hf.modules()}
-    device = next(hf.parameters()).device
+    device = input_device(hf)
     token = PROBING.set(True)
     try:
         hf.eval()

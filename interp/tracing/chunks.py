@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -26,9 +26,8 @@ def run_in_chunks(hf: nn.Module, ids: Tensor, chunk: int, kwargs: dict[str, Any]
     """
     if chunk < 1:
         raise UsageError(f"chunk={chunk}; expected a positive number of tokens")
-    told = sorted(name for name in REFUSED if kwargs.get(name) not in (None, False))
-    if told:
-        raise UsageError(f"{told[0]} cannot be given with chunk={chunk}; leave one of them out")
+    if why := obstacle(hf, ids.shape[1], kwargs):
+        raise UsageError(f"chunk={chunk}: {why}; leave chunk out")
     kwargs = dict(kwargs)
     name, keep = cache_name(hf), kwargs.pop("logits_to_keep", None)
     mask, wants_cache = kwargs.pop("attention_mask", None), bool(kwargs.pop("use_cache", False))
@@ -58,6 +57,44 @@ def run_in_chunks(hf: nn.Module, ids: Tensor, chunk: int, kwargs: dict[str, Any]
             if field in output:
                 output[field] = None
     return output
+
+
+def obstacle(hf: nn.Module, length: int, kwargs: Mapping[str, Any]) -> str:
+    """Why a prompt of so many tokens cannot be read in chunks; empty where it can."""
+    told = sorted(name for name in REFUSED if kwargs.get(name) is not None and kwargs[name] is not False)
+    if told:
+        return f"{told[0]} speaks of the whole prompt"
+    mask = kwargs.get("attention_mask")
+    if mask is not None and mask.dim() != 2:
+        return f"an attention mask of {mask.dim()} axes speaks of the whole prompt"
+    scaled = rope_by_length(hf, length)
+    return (
+        f"rotary positions ({scaled}) hang on the length of the call, so the parts would not make the whole"
+        if scaled
+        else ""
+    )
+
+
+def rope_by_length(hf: nn.Module, length: int) -> str:
+    """The kind of rotary embedding that changes with the longest position of a call, where `length` makes it change
+    (longrope, dynamic NTK); empty for any other."""
+    for config in {
+        id(one): one for one in (getattr(module, "config", None) for module in hf.modules()) if one
+    }.values():
+        given = [getattr(config, name, None) for name in ("rope_parameters", "rope_scaling")]
+        nested = [
+            inner for one in given if isinstance(one, Mapping) for inner in one.values() if isinstance(inner, Mapping)
+        ]
+        for one in [*(one for one in given if isinstance(one, Mapping)), *nested]:
+            kind = str(one.get("rope_type", one.get("type", "")))
+            limit = (
+                one.get("original_max_position_embeddings")
+                or getattr(config, "original_max_position_embeddings", None)
+                or getattr(config, "max_position_embeddings", None)
+            )
+            if (kind == "longrope" or "dynamic" in kind) and (limit is None or length > limit):
+                return kind
+    return ""
 
 
 def wanted(keep: int, start: int, stop: int, length: int) -> int:

@@ -34,7 +34,7 @@ def streamed_mask(
         and all(isinstance(end, int) for end in ends)
         and q_offset + q_length == kv_offset + kv_length
         and (local_size is None or kv_length < local_size)
-        and (attention_mask is None or bool(attention_mask[:, -kv_length:].all()))
+        and (attention_mask is None or all_real(attention_mask, kv_offset, kv_length))
     ):
         return None
     return sdpa_mask(
@@ -49,6 +49,12 @@ def streamed_mask(
         allow_is_causal_skip=allow_is_causal_skip,
         **more,
     )
+
+
+def all_real(attention_mask: Tensor, first: int, length: int) -> bool:
+    """Whether a mask [batch, position] hides none of the `length` keys from position `first` on."""
+    here = attention_mask[:, first : first + length]
+    return here.shape[1] == length and bool(here.all())
 
 
 def hidden_keys(mask: Tensor | None, n_queries: int, n_keys: int, rows: int = 1024) -> tuple[bool, Tensor | None]:

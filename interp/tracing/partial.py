@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from interp.errors import TraceError
+from interp.models.device import input_device
 from interp.models.sites import SiteMap
 from interp.tracing.inputs import unwrap
 from interp.tracing.passes import PROBING
@@ -65,7 +66,7 @@ def returns(model: Any) -> Returns:
         token = PROBING.set(True)
         try:
             with torch.no_grad():
-                hf(input_ids=torch.zeros(1, 1, dtype=torch.long, device=_device(hf)), use_cache=False)
+                hf(input_ids=torch.zeros(1, 1, dtype=torch.long, device=input_device(hf)), use_cache=False)
         finally:
             PROBING.reset(token)
             for handle in handles:
@@ -77,10 +78,6 @@ def returns(model: Any) -> Returns:
 def _projection(sites: SiteMap, layer: int) -> nn.Module:
     """The output projection: what reads z."""
     return sites.binding(f"blocks.{layer}.attn.hook_z").module
-
-
-def _device(hf: Any) -> torch.device:
-    return hf.get_input_embeddings().weight.device
 
 
 @contextmanager

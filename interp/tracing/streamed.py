@@ -13,7 +13,7 @@ from interp.errors import TraceError
 from interp.scoring.asked import Asked, Folded
 from interp.tracing import attention
 from interp.tracing.attention import RowRules
-from interp.tracing.fused.call import Call, attended
+from interp.tracing.fused.call import Call
 from interp.tracing.fused.choose import fused_attention
 from interp.tracing.masks import streamed_mask
 
@@ -134,8 +134,9 @@ def streamed_attention(
     if plain and FALLBACK.get(id(module)) == "sdpa" and not any(tap.wants_rows() for tap in taps):
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-        if attention_mask is None and causal and 1 < n_queries < n_keys:  # which sdpa takes for another order
-            return attended(Call(query, key, value, factor))[0].transpose(1, 2).contiguous(), None
+        if attention_mask is None and causal and 1 < n_queries < n_keys:
+            # sdpa would take the queries for the first ones
+            attention_mask = order(n_queries, n_keys, query.device)
         out, _ = sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, is_causal=is_causal, **keywords
         )
@@ -204,13 +205,16 @@ def surveys(taps: Sequence[Tap], n_keys: int) -> Iterator[Callable[[Tensor, int,
             yield show
 
 
+def order(n_queries: int, n_keys: int, device: torch.device) -> Tensor:
+    """[1, 1, query, key] what the last queries of a sequence see."""
+    return torch.ones(n_queries, n_keys, dtype=torch.bool, device=device).tril(n_keys - n_queries)[None, None]
+
+
 def with_bias(mask: Tensor | None, bias: Tensor) -> Tensor:
     """A learned position bias and a mask as one additive mask."""
     lowest = torch.finfo(torch.float32).min
     if mask is None:
-        n_queries, n_keys = bias.shape[-2:]
-        visible = torch.ones(n_queries, n_keys, dtype=torch.bool, device=bias.device).tril(n_keys - n_queries)
-        return torch.where(visible[None, None], bias.float(), lowest)
+        return torch.where(order(bias.shape[-2], bias.shape[-1], bias.device), bias.float(), lowest)
     return torch.where(mask, bias.float(), lowest) if mask.dtype == torch.bool else mask.float() + bias.float()
 
 

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from interp.errors import TraceError, UsageError
 from interp.models.binding import Binding
+from interp.models.device import input_device
 from interp.tracing import attention, bypass, hooks, streamed
 from interp.tracing.budget import BUDGET
-from interp.tracing.chunks import run_in_chunks
+from interp.tracing.chunks import obstacle, run_in_chunks
 from interp.tracing.engines import known
 from interp.tracing.hooks import SiteEdit, SiteTap
 from interp.tracing.inputs import as_ids, entry_modules, unwrap
@@ -102,7 +103,7 @@ class Trace:
             raise UsageError("this trace is closed; use it inside its `with` block")
         if kwargs.get("output_attentions"):
             raise UsageError("output_attentions is not available inside a trace; ask for stats=[Rows(...)] instead")
-        device = self.hf.get_input_embeddings().weight.device  # pyright: ignore
+        device = input_device(self.hf)
         ids = as_ids(input_ids, device)
         if attention_mask is not None:
             attention_mask = torch.as_tensor(attention_mask, device=device)
@@ -110,8 +111,9 @@ class Trace:
             kwargs["attention_mask"] = attention_mask
         if cache is not None:
             kwargs = {cache_name(self.hf): cache, "use_cache": True, **kwargs}
-        if chunk is None and not (self.row_edits or self.site_edits or self.grad):
-            chunk = BUDGET.get().chunk
+        planned = BUDGET.get().chunk
+        if chunk is None and planned and not (self.row_edits or self.site_edits or self.grad):
+            chunk = None if obstacle(self.hf, ids.shape[1], kwargs) else planned
         if chunk is None or chunk >= ids.shape[1]:
             return self.hf(input_ids=ids, **{"use_cache": False, **kwargs})
         output = run_in_chunks(self.hf, ids, chunk, kwargs, self.hf)

@@ -10,6 +10,7 @@ import torch
 from interp.errors import UsageError
 from interp.interventions.attention import CutKeys
 from interp.tracing import masks
+from interp.tracing.budget import Budget, within
 from interp.tracing.calls import received
 from interp.tracing.engines import using
 from interp.tracing.fused import choose
@@ -132,7 +133,8 @@ def test_a_kernel_that_fails_costs_no_numbers(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize(
-    "arch", ["llama", "qwen2", "mistral", "gemma2", "gemma3", "gpt_oss", "gpt2", "opt", "bloom", "falcon", "deepseek_v3"]
+    "arch",
+    ["llama", "qwen2", "mistral", "gemma2", "gemma3", "gpt_oss", "gpt2", "opt", "bloom", "falcon", "deepseek_v3"],
 )
 def test_a_prompt_in_chunks_is_the_prompt(arch: str) -> None:
     """Also where a window has let go of the first keys, and in a padded batch."""
@@ -188,8 +190,62 @@ def test_what_chunks_cannot_do_is_refused() -> None:
     with trace(hf) as t:
         with pytest.raises(UsageError, match="chunk=0"):
             t.run(ids, chunk=0)
-        with pytest.raises(UsageError, match="output_hidden_states cannot be given with chunk=5"):
+        with pytest.raises(UsageError, match="chunk=5: output_hidden_states speaks of the whole prompt"):
             t.run(ids, chunk=5, output_hidden_states=True)
+        with pytest.raises(UsageError, match="position_ids"):
+            t.run(ids, chunk=5, position_ids=torch.arange(ids.shape[1])[None])
+        with pytest.raises(UsageError, match="mask of 4 axes"):
+            t.run(ids, torch.ones(1, 1, 20, 20), chunk=5)
+        with within(Budget(chunk=5)):  # planned, not asked for: the prompt is read in one piece
+            assert t.run(ids, output_hidden_states=True).logits.shape[1] == ids.shape[1]
+
+
+def test_rotary_positions_that_hang_on_the_length_are_not_cut() -> None:
+    """Dynamic NTK and longrope take their frequencies from the longest position of a call."""
+    scaled = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4, "original_max_position_embeddings": 16}
+    hf = tiny("llama", rope_parameters=scaled, max_position_embeddings=16)
+    ids, _ = plain.padded_batch("none")
+    assert ids.shape[1] > 16
+    with trace(hf) as t:
+        with pytest.raises(UsageError, match=r"rotary positions \(dynamic\)"):
+            t.run(ids, chunk=7)
+        whole = t.run(ids).logits
+        with within(Budget(chunk=7)):
+            assert torch.equal(t.run(ids).logits, whole)
+        t.run(ids[:, :12], chunk=5)  # short of the length from which on they change
+
+
+def test_gradients_of_a_continued_prompt_are_those_of_attention() -> None:
+    """On layers nobody looks at, too: a fused kernel's logsumexp has no gradient, so none is used there."""
+    hf = tiny("llama")
+    ids, _ = plain.padded_batch("none")
+    grads = []
+    for look in (None, frozenset({0, 1, 2})):
+        hf.zero_grad()
+        stats = [Received(layers=look)] if look else [Received(layers=frozenset({2}))]
+        with trace(hf, stats=stats, grad=True) as t:
+            out = t.run(ids[:, :9], use_cache=True)
+            t.run(ids[:, 9:], cache=cache_of(out)).logits.sum().backward()
+        grads.append(hf.get_input_embeddings().weight.grad.clone())
+    torch.testing.assert_close(*grads, atol=1e-3, rtol=1e-3)
+
+
+def test_what_fused_kernels_and_blocks_gave_is_laid_together() -> None:
+    """A prompt through fused kernels, the tokens after it through blocks, as on a GPU."""
+    hf = tiny("llama")
+    ids, _ = plain.padded_batch("none")
+    with trace(hf, stats=LINEAR) as whole:
+        whole.run(ids)
+    with trace(hf, stats=LINEAR) as t:
+        with using("fused"):
+            out = t.run(ids[:, :-2], use_cache=True)
+        assert set(t.engines.values()) == {"fused"}
+        for place in (-2, -1):
+            end = ids.shape[1] + place + 1
+            out = t.run(ids[:, end - 1 : end], cache=cache_of(out))
+        assert set(t.engines.values()) == {"blocked"}
+    for stat in LINEAR:
+        same(t.stats[stat.name], whole.stats[stat.name], torch.ones_like(ids))
 
 
 def test_a_mask_of_order_and_padding_is_told_from_any_other() -> None:
@@ -203,3 +259,11 @@ def test_a_mask_of_order_and_padding_is_told_from_any_other() -> None:
     window = order & torch.ones(4, 7, dtype=torch.bool).triu(1)
     assert masks.hidden_keys(window, 4, 7) == (False, None)
     assert masks.hidden_keys(order.float(), 4, 7) == (False, None)
+
+
+def test_padding_of_a_cache_is_looked_for_where_its_keys_are() -> None:
+    """A mask [batch, position] may be longer than the keys (a static cache's), or begin before them (a window's)."""
+    hides = torch.tensor([[0, 0, 1, 1, 1, 1, 1, 1]])
+    assert not masks.all_real(hides, 0, 6) and masks.all_real(hides, 2, 6) and not masks.all_real(hides, 4, 6)
+    assert masks.streamed_mask(1, 2, 6, q_offset=4, attention_mask=hides) is not None
+    assert masks.streamed_mask(1, 2, 6, q_offset=4, attention_mask=torch.ones(1, 6)) is None

@@ -143,9 +143,11 @@ def test_a_call_says_what_its_rows_say(name: str) -> None:
     if call.softcap is None:
         entropy = torch.special.entr(rows).sum(-1)
         torch.testing.assert_close(torch.from_numpy(got.entropy).double(), entropy, atol=1e-5, rtol=0)
+    real = torch.ones(2, 1, n_queries) if call.valid is None else call.valid[:, None, past:]  # padding has no copies
     for kind in kinds if n_queries < 100 else ():
         found = torch.from_numpy(got.offsets[kind]).double()
-        torch.testing.assert_close(found, offset_mass(rows, ids, kind, past), atol=2e-6, rtol=0, msg=kind)
+        wanted = offset_mass(rows, ids, kind, past)
+        torch.testing.assert_close(found * real, wanted * real, atol=2e-6, rtol=0, msg=kind)
 
 
 @pytest.mark.usefixtures("uncompiled")
@@ -198,6 +200,6 @@ def test_half_precision_is_summed_in_single() -> None:
     call = make(queries=64)
     half = replace(call, query=call.query.half(), key=call.key.half(), value=call.value.half())
     out, lse = attended(half)
-    assert (out.dtype, lse.dtype) == (torch.float16, torch.float32)
+    assert (out.dtype, lse.dtype) == (torch.float32, torch.float32)
     exact = replace(half, query=half.query.float(), key=half.key.float(), value=half.value.float())
     assert torch.equal(lse, attended(exact)[1])

@@ -19,7 +19,7 @@ from interp.finders.probe import examples_of
 from interp.probing import labels
 from interp.probing.config import ProbeConfig
 from interp.probing.fit import fit
-from interp.probing.task import Examples, halves, task_of
+from interp.probing.task import Examples, halves, prefix_of, task_of
 from probes.base import Prompt
 from tests.tiny import tiny, tiny_tokenizer
 
@@ -115,9 +115,8 @@ def fit_by_token(store: Store, given: dict[str, str]) -> float:
     rows = np.arange(store.index.rows)
     owner = rows // 10
     named = [given[store.prompt(int(i)).name] for i in owner]
-    examples = Examples(
-        rows, rows % 10, np.array([store.prompt(int(i)).ids[r % 10] for r, i in enumerate(owner)]), named
-    )
+    tokens = np.array([store.prompt(int(i)).ids[r % 10] for r, i in enumerate(owner)])
+    examples = Examples(rows, rows % 10, tokens, named, apart(rows))
     task = task_of(examples, (rows[::2].tolist(), rows[1::2].tolist()), ProbeConfig())
     fitted = fit(np.asarray(store["site"])[task.kept], task, ProbeConfig())
     return fitted.gained.sum() / fitted.possible.sum()
@@ -154,20 +153,46 @@ def test_the_control_task_gives_one_label_to_a_type() -> None:
     tokens, prompts = rng.integers(0, 30, 400), np.repeat(np.arange(40), 10)
     named = [str(rng.integers(3)) for _ in range(400)]
     task = task_of(
-        Examples(prompts, np.tile(np.arange(10), 40), tokens, named), (range(20), range(20, 40)), ProbeConfig()
+        Examples(prompts, np.tile(np.arange(10), 40), tokens, named, apart(tokens)),
+        (range(20), range(20, 40)),
+        ProbeConfig(),
     )
     assert task.by_type and task.classes == ("0", "1", "2")
     by = {token: set(task.control[tokens == token]) for token in set(tokens)}
     assert all(len(found) == 1 for found in by.values()) and len({min(found) for found in by.values()}) == 3
-    same = task_of(Examples(prompts, tokens * 0, tokens * 0 + 7, named), (range(20), range(20, 40)), ProbeConfig())
+    same = task_of(
+        Examples(prompts, tokens * 0, tokens * 0 + 7, named, apart(tokens)), (range(20), range(20, 40)), ProbeConfig()
+    )
     assert not same.by_type
     assert all(len(set(same.control[prompts == i])) == 1 for i in range(40)) and len(set(same.control)) > 1
+
+
+def apart(examples: np.ndarray) -> list[str]:
+    """As many prefixes, no two alike."""
+    return [str(i) for i in range(len(examples))]
+
+
+def test_what_a_training_prompt_begins_with_does_not_judge() -> None:
+    """A template: its tokens' states are the same in every prompt, so a probe could know them by heart."""
+    shared = (7, 3, 9, 4)
+    prompts = [prompt_of(i, (*shared, 20 + i, 60 + i)) for i in range(8)]
+    places = [np.arange(1, 6)] * 8
+    examples = Examples(
+        np.repeat(np.arange(8), 5),
+        np.tile(np.arange(1, 6), 8),
+        np.array([prompt.ids[at] for prompt in prompts for at in range(1, 6)]),
+        ["odd" if at % 2 else "even" for _ in prompts for at in range(1, 6)],
+        [prefix_of(prompt, int(at)) for prompt, here in zip(prompts, places, strict=True) for at in here],
+    )
+    task = task_of(examples, (range(4), range(4, 8)), ProbeConfig(least=1))
+    assert task.seen == 4 * 3 and task.left_out == 0  # the three shared tokens of each held-out prompt
+    assert examples.positions[task.kept][task.test].tolist() == [4, 5] * 4
 
 
 def test_classes_are_those_of_the_training_prompts() -> None:
     named = ["a", "a", "a", "b", "b", "b", "c", None, "d", "a", "b", "e"]
     n = np.arange(12)
-    task = task_of(Examples(n, n, n, named), (range(9), range(9, 12)), ProbeConfig(least=2))
+    task = task_of(Examples(n, n, n, named, apart(n)), (range(9), range(9, 12)), ProbeConfig(least=2))
     assert task.classes == ("a", "b") and task.kept.tolist() == [0, 1, 2, 3, 4, 5, 9, 10] and task.left_out == 4
     assert task.why == ""
     for labels_, why in (
@@ -175,7 +200,7 @@ def test_classes_are_those_of_the_training_prompts() -> None:
         ([None] * 12, "no training"),
         (["a", "b"] * 4 + ["a"] + ["z"] * 3, "no held-out"),
     ):
-        assert why in task_of(Examples(n, n, n, labels_), (range(9), range(9, 12)), ProbeConfig(least=1)).why
+        assert why in task_of(Examples(n, n, n, labels_, apart(n)), (range(9), range(9, 12)), ProbeConfig(least=1)).why
 
 
 def test_fits_that_do_not_converge_are_told(planted: tuple[Store, np.ndarray, np.ndarray]) -> None:

@@ -80,7 +80,8 @@ class Call:
 
 
 def attended(call: Call, value: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """(attention's output [batch, head, query, d_v], logsumexp [batch, head, query] with the learned sinks in it).
+    """(attention's output [batch, head, query, d_v], logsumexp [batch, head, query] with the learned sinks in it); the
+    output in the precision in which the kernels give it: what is summed in float32 stays so.
 
     `value`: other values in place of the call's own, per KV head. Queries that see nothing have output 0 and a
     logsumexp of infinity, so that exp(score - logsumexp) is their weight: 0.
@@ -92,7 +93,7 @@ def attended(call: Call, value: Tensor | None = None) -> tuple[Tensor, Tensor]:
         out, lse = out * (lse - total).exp()[..., None], total
     if (seeing := call.seeing) is not None:
         out, lse = (out * seeing[..., None]).nan_to_num(0.0), lse.masked_fill(~seeing, float("inf"))
-    return out.to(call.query.dtype), lse
+    return out, lse
 
 
 def wants_flex(call: Call, more: bool) -> bool:

@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from interp.tracing.fused.kernels import padded
+
 if TYPE_CHECKING:
     from interp.tracing.fused.call import Call
 
 BLOCK = 128
-NARROW = 16  # the least width of a value that Triton multiplies
+NARROW = 16  # the least width of a head that Triton multiplies
+VARIANTS = 128  # compilations of FlexAttention in a process: directions, masks, lengths, precisions, GPUs
 
 
 @functools.lru_cache(maxsize=1)
@@ -42,26 +45,27 @@ def run(
     """(output, logsumexp) of FlexAttention."""
     from torch.nn.attention.flex_attention import AuxRequest
 
-    out, aux = kernel(query.device.type)(
-        query, key, value, score_mod=score, block_mask=block_mask, scale=scaling, return_aux=AuxRequest(lse=True)
-    )
-    return out, aux.lse
+    d_v = value.shape[-1]
+    query, key, value = (padded(one, max(NARROW, one.shape[-1])) for one in (query, key, value))
+    with torch._dynamo.config.patch(recompile_limit=VARIANTS):
+        out, aux = kernel(query.device.type)(
+            query, key, value, score_mod=score, block_mask=block_mask, scale=scaling, return_aux=AuxRequest(lse=True)
+        )
+    return out[..., :d_v], aux.lse
 
 
 def attended(call: Call, value: Tensor) -> tuple[Tensor, Tensor]:
     """Output and logsumexp of a call under its mask and soft cap, before learned sinks. Query heads of one KV head go
     one after the other, so that keys are never repeated."""
-    n_queries, n_keys, groups = call.query.shape[2], call.key.shape[2], call.groups
+    groups = call.groups
     seen = forward_mask(call)
-    narrow = value if value.shape[-1] >= NARROW else torch.nn.functional.pad(value, (0, NARROW - value.shape[-1]))
-    parts = [
-        run(group, call.key, narrow.to(group.dtype), capped(call.softcap), seen, call.scaling)
-        for group in call.query.unflatten(1, (-1, groups)).unbind(2)
-    ]
-    out = torch.stack([part[0] for part in parts], 2).flatten(1, 2)[..., : value.shape[-1]]
-    lse = torch.stack([part[1] for part in parts], 2).flatten(1, 2)
-    assert out.shape[2] == n_queries <= n_keys
-    return out, lse.float()
+    out = value.new_empty(*call.query.shape[:3], value.shape[-1], dtype=call.query.dtype).unflatten(1, (-1, groups))
+    lses = []
+    for index, group in enumerate(call.query.unflatten(1, (-1, groups)).unbind(2)):
+        key, given = call.key.to(group.dtype), value.to(group.dtype)
+        out[:, :, index], lse = run(group, key, given, capped(call.softcap), seen, call.scaling)
+        lses.append(lse.float())
+    return out.flatten(1, 2), torch.stack(lses, 2).flatten(1, 2)
 
 
 def received(call: Call, lse: Tensor, weights: Tensor) -> Tensor:
@@ -83,7 +87,9 @@ def received(call: Call, lse: Tensor, weights: Tensor) -> Tensor:
             strict=True,
         )
         for group, offset in pairs:
-            sums.append(run(call.key, group, nothing, capped(call.softcap, offset), seen, call.scaling)[1])
+            sums.append(
+                run(call.key.to(group.dtype), group, nothing, capped(call.softcap, offset), seen, call.scaling)[1]
+            )
         return torch.stack(sums, 2).flatten(1, 2).exp().nan_to_num(0.0)
 
     return signed(one_sided, weights)
@@ -138,13 +144,22 @@ def offset_of(call: Call) -> Tensor:
 
 
 def from_dense(mask: Tensor) -> Any:
-    """A block mask of a mask [batch, 1, row, column] that exists already."""
-    from torch.nn.attention.flex_attention import create_block_mask
+    """A block mask of a mask [batch, 1, row, column] that exists already, looked through a row of blocks at a time."""
+    from torch.nn.attention.flex_attention import BlockMask
 
     def seen(batch: Tensor, head: Tensor, row: Tensor, column: Tensor) -> Tensor:
         return mask[batch, 0, row, column]
 
-    return create_block_mask(seen, len(mask), None, mask.shape[-2], mask.shape[-1], mask.device, BLOCK)
+    n_rows, n_columns = mask.shape[-2:]
+    extra = -n_columns % BLOCK
+    partial, full = [], []
+    for start in range(0, n_rows, BLOCK):
+        strip = torch.nn.functional.pad(mask[:, 0, start : start + BLOCK], (0, extra)).unflatten(-1, (-1, BLOCK))
+        whole = strip.all(-1).all(1) & (strip.shape[1] == BLOCK)
+        full.append(whole)
+        partial.append(strip.any(-1).any(1) & ~whole)
+    lists = [part[:, None] for blocks in (partial, full) for part in listed(torch.stack(blocks, 1))]
+    return BlockMask.from_kv_blocks(*lists, BLOCK, seen, seq_lengths=(n_rows, n_columns), compute_q_blocks=False)
 
 
 def triangle(
@@ -174,12 +189,11 @@ def triangle(
     full = (
         torch.zeros_like(all_seen) if all_partial else all_seen & (first + BLOCK <= n_rows) & (low + BLOCK <= n_columns)
     )
-    return BlockMask.from_kv_blocks(
-        *listed(any_seen & ~full), *listed(full), BLOCK, seen, seq_lengths=(n_rows, n_columns), compute_q_blocks=False
-    )
+    lists = [part[None, None] for blocks in (any_seen & ~full, full) for part in listed(blocks)]
+    return BlockMask.from_kv_blocks(*lists, BLOCK, seen, seq_lengths=(n_rows, n_columns), compute_q_blocks=False)
 
 
 def listed(blocks: Tensor) -> tuple[Tensor, Tensor]:
-    """(how many, which) columns of blocks [row, column] are set, as FlexAttention takes them."""
+    """(how many, which) columns of blocks [..., row, column] are set."""
     order = blocks.to(torch.int8).argsort(dim=-1, descending=True, stable=True)
-    return blocks.sum(-1).to(torch.int32)[None, None], order.to(torch.int32)[None, None].contiguous()
+    return blocks.sum(-1).to(torch.int32), order.to(torch.int32).contiguous()

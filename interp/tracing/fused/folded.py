@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -10,6 +12,9 @@ from interp.scoring.asked import Asked, Folded
 from interp.tracing.fused import columns
 from interp.tracing.fused.call import Call, attended
 from interp.tracing.fused.kernels import padded
+
+STRIP = 8192  # queries at once, where each has one key
+TOKENS = 1 << 24  # scores at once, where each has several
 
 
 def can(asked: Asked | None, softcap: float | None) -> bool:
@@ -43,6 +48,11 @@ def plain(tensor: Tensor) -> np.ndarray:
     return tensor.detach().float().contiguous().cpu().numpy()
 
 
+def in_single(call: Call) -> Call:
+    """The call in float32: a kernel rounds its output to the precision it is given."""
+    return replace(call, query=call.query.float(), key=call.key.float(), value=call.value.float())
+
+
 def row_sum(call: Call, lse: Tensor) -> Tensor:
     """[batch, head, query] 1, or what a learned sink leaves, or 0 where a query sees nothing."""
     if call.sinks is None:
@@ -63,8 +73,7 @@ def entropy(call: Call, lse: Tensor, mass: Tensor) -> Tensor:
     middle = middle[:, :, None]
     query = call.query.float() * call.scaling
     shift = (query * middle.repeat_interleave(call.groups, 1)).sum(-1)
-    centred = (call.key.float() - middle).to(call.key.dtype)
-    gathered, _ = attended(call, centred)
+    gathered, _ = attended(in_single(call), call.key.float() - middle)
     finite = lse.masked_fill(~torch.isfinite(lse), 0.0)
     return ((finite - shift) * mass - (query * gathered.float()).sum(-1)).clamp_min(0)
 
@@ -73,10 +82,11 @@ def on_sets(call: Call, sets: Tensor) -> Tensor:
     """[set, batch, head, query] mass on key sets given as indicators [set, batch or 1, key]: attention over those
     indicators in place of values, as many at once as a value is wide."""
     batch, kv_heads, n_keys, width = call.key.shape
+    single = in_single(call)
     masses = []
     for some in sets.expand(-1, batch, -1).split(width):
-        value = some.permute(1, 2, 0)[:, None].expand(batch, kv_heads, n_keys, len(some)).to(call.key.dtype)
-        out, _ = attended(call, padded(value, width))
+        value = some.permute(1, 2, 0)[:, None].expand(batch, kv_heads, n_keys, len(some)).float()
+        out, _ = attended(single, padded(value, width))
         masses.append(out[..., : len(some)].permute(3, 0, 1, 2))
     return torch.cat(masses)
 
@@ -90,29 +100,35 @@ def on_offset(call: Call, lse: Tensor, kind: str, ids: Tensor | None, key_start:
 
 
 def on_one(call: Call, lse: Tensor, back: int) -> Tensor:
-    """[batch, head, query] weight of the key `back` places before each query."""
-    query = torch.arange(lse.shape[-1], device=lse.device)
-    key = query + call.past - back
-    products = (call.query.float() * call.repeated_key[:, :, key.clamp_min(0)].float()).sum(-1)
-    there = torch.stack([call.sees(query, key, row) for row in range(len(lse))])
-    return (call.scores(products) - lse).exp().masked_fill(~there[:, None], 0.0)
+    """[batch, head, query] weight of the key `back` places before each query, a strip of queries at a time."""
+    mass = torch.zeros_like(lse)
+    for start in range(0, lse.shape[-1], STRIP):
+        query = torch.arange(start, min(start + STRIP, lse.shape[-1]), device=lse.device)
+        key = query + call.past - back
+        queries = call.query[:, :, query].float().unflatten(1, (-1, call.groups))
+        products = (queries * call.key[:, :, key.clamp_min(0)].float()[:, :, None]).sum(-1).flatten(1, 2)
+        there = torch.stack([call.sees(query, key, row) for row in range(len(lse))])
+        mass[:, :, query] = (call.scores(products) - lse[:, :, query]).exp().masked_fill(~there[:, None], 0.0)
+    return mass
 
 
 def on_copies(call: Call, lse: Tensor, kind: str, ids: Tensor, row: int, key_start: int) -> Tensor:
     """[head, query] of one sequence: mass on earlier copies of the query's token (``duplicate``) or on the keys after
-    them (``induction``), token by token: one small product of the queries and the keys in question."""
+    them (``induction``), token by token: small products of the queries and the keys in question. Padding has none."""
     mass, step = torch.zeros_like(lse), 1 if kind == "induction" else 0
-    first = key_start + call.past  # position of the first query
-    queries, keys = call.query[row].float(), call.repeated_key[row].float()
-    for token in ids[first:].unique().tolist():
-        holders = (ids == token).nonzero()[:, 0]
-        query = holders[holders >= first] - first
-        key = holders + step - key_start
-        key = key[(key >= 0) & (key < keys.shape[1])]
-        if not len(key):
+    first, n_keys = key_start + call.past, call.key.shape[2]  # position of the first query
+    columns = torch.arange(n_keys, device=lse.device) + key_start - step  # whose token a key stands for, by position
+    real = torch.ones_like(columns, dtype=torch.bool) if call.valid is None else call.valid[row]
+    counted = torch.where(real & (columns >= 0), ids[columns.clamp_min(0)], -1)
+    asking = torch.where(real[call.past :], ids[first : first + lse.shape[-1]], -2)
+    for token in asking.unique().tolist():
+        queries, key = (asking == token).nonzero()[:, 0], (counted == token).nonzero()[:, 0]
+        if token < 0 or not len(key):
             continue
-        allowed = call.sees(query[:, None], key[None], row)
-        allowed = allowed if step else allowed & (key[None] < query[:, None] + call.past)
-        weights = (call.scores(queries[:, query] @ keys[:, key].transpose(-1, -2)) - lse[:, query, None]).exp()
-        mass[:, query] = weights.masked_fill(~allowed, 0.0).sum(-1)
+        keys = call.key[row][:, key].float().repeat_interleave(call.groups, 0)
+        for query in queries.split(max(1, TOKENS // (len(lse) * len(key)))):
+            allowed = call.sees(query[:, None], key[None], row)
+            allowed = allowed if step else allowed & (key[None] < query[:, None] + call.past)
+            scores = call.scores(call.query[row][:, query].float() @ keys.transpose(-1, -2))
+            mass[:, query] = (scores - lse[:, query, None]).exp().masked_fill(~allowed, 0.0).sum(-1)
     return mass

@@ -11,6 +11,7 @@ from torch import Tensor
 
 Out = tuple[Float[Tensor, "batch head query d_v"], Float[Tensor, "batch head query"]]
 MULTIPLE = 8  # of head dimensions, on a GPU
+AMPERE = (8, 0)  # the first GPUs that the flash kernel runs on
 WIDEST = 256  # head dimension that the flash kernel takes
 
 
@@ -28,22 +29,26 @@ def flash(
     d_v, width = value.shape[-1], max(query.shape[-1], value.shape[-1])
     if query.device.type != "cpu":
         width = -(-width // MULTIPLE) * MULTIPLE
-    query, key, value = (padded(one, width) for one in (query, key, value))
+    # autocast may have left them in different precisions
+    query, key, value = (padded(one.to(query.dtype), width) for one in (query, key, value))
     if query.device.type == "cpu":
         # float32 sums whatever the model's precision, as the blocks have them
         parts = (one.float() for one in (query, key, value))
         out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(*parts, 0.0, causal, scale=scaling)
     else:
-        parts = [
-            on_gpu(group, key, value, scaling, causal) for group in query.unflatten(1, (key.shape[1], -1)).unbind(2)
-        ]
-        out, lse = (torch.stack([part[index] for part in parts], 2).flatten(1, 2) for index in (0, 1))
+        groups = query.unflatten(1, (key.shape[1], -1))
+        out, lses = groups.new_empty(*groups.shape[:-1], width), []
+        for index, group in enumerate(groups.unbind(2)):
+            out[:, :, index], lse = on_gpu(group, key, value, scaling, causal)
+            lses.append(lse)
+        out, lse = out.flatten(1, 2), torch.stack(lses, 2).flatten(1, 2)
     return out[..., :d_v], lse.float()
 
 
 def on_gpu(query: Tensor, key: Tensor, value: Tensor, scaling: float, causal: bool) -> Out:
     """`flash` with as many query as key heads; repeating the keys of 128k tokens would take gigabytes."""
-    if query.dtype in (torch.float16, torch.bfloat16) and query.shape[-1] <= WIDEST:
+    half = query.dtype in (torch.float16, torch.bfloat16)
+    if half and query.shape[-1] <= WIDEST and torch.cuda.get_device_capability(query.device) >= AMPERE:
         out, lse, *_ = torch.ops.aten._scaled_dot_product_flash_attention(
             query, key, value, 0.0, causal, False, scale=scaling
         )
@@ -64,8 +69,12 @@ def padded(tensor: Tensor, width: int) -> Tensor:
 
 
 def merged(one: Out, other: Out) -> Out:
-    """Attention over two sets of keys from attention over each."""
+    """Attention over two sets of keys from attention over each, float32."""
     lse = torch.logaddexp(one[1], other[1])
     shares = [(part[1] - lse).nan_to_num(float("-inf")).exp()[..., None] for part in (one, other)]
-    out = one[0].float() * shares[0] + other[0].float() * shares[1]
-    return out.to(one[0].dtype), lse
+    return one[0].float() * shares[0] + other[0].float() * shares[1], lse
+
+
+def on_this_device(device: torch.device) -> bool:
+    """Whether there are kernels to call: on CPUs and NVIDIA's GPUs."""
+    return device.type in ("cpu", "cuda")

@@ -99,7 +99,8 @@ class PerQuery:
             raise TraceError(f"statistic {self.name!r} saw no attention: run the model inside the trace first")
         out = {}
         for key, layers in self.pieces.items():
-            joined = {layer: torch.cat(parts, dim=-1) for layer, parts in layers.items()}
+            # on one device: fused kernels give theirs on the CPU, blocks where the model is
+            joined = {layer: torch.cat([p.to(parts[0].device) for p in parts], -1) for layer, parts in layers.items()}
             stacked = stack_layers({k: v.float() for k, v in joined.items()}, self.frame.n_layers, self.name)
             integral = not next(iter(joined.values())).is_floating_point()
             out[key] = stacked.nan_to_num(-1).long() if integral else stacked

@@ -58,6 +58,8 @@ class ReceivedSum:
     def add(self, block: RowBlock, mass: Tensor) -> None:
         """Add a block's mass [batch, head, key] at its keys."""
         total, length = self.sums.get(block.layer), self.frame.seen
+        if total is not None:
+            mass = mass.to(total.device)  # fused kernels give theirs on the CPU
         if total is None:
             total = self.sums[block.layer] = mass.new_zeros(*mass.shape[:2], length)
         elif total.shape[-1] < length:

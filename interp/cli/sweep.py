@@ -160,8 +160,8 @@ def _dry_run(
     folder = SweepFolder(default_folder(units) if out is None else out)
     folder.inspect()
     budget = sizing.memory(memory)
-    needs = estimated(units, engine)
-    size = sizing.size(needs, budget, workers, sizing.cuda_devices)
+    needs = estimated(units, engine, budget, workers)
+    size = sizing.size_for(units, needs, budget, workers)
     rows = [
         {
             "unit": unit.told,

@@ -35,6 +35,10 @@ def _try_lock(handle: int) -> bool:
     return True
 
 
+class FolderInUse(RunFolderError):
+    """Another process works in the folder."""
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold `folder` for this process.
@@ -42,7 +46,8 @@ def locked(folder: Path) -> Iterator[None]:
     The file stays behind after a kill, but the lock does not: a stale file is simply locked again.
 
     Raises:
-        RunFolderError: another process holds it (named by its id and machine), or the file system refuses locks.
+        FolderInUse: another process holds it (named by its id and machine).
+        RunFolderError: the file system refuses locks.
     """
     path = folder / LOCK_FILE
     try:
@@ -57,7 +62,7 @@ def locked(folder: Path) -> Iterator[None]:
                 f"cannot lock {folder}: {error.strerror or error}; name an --out folder on a local disk"
             ) from error
         if not taken:
-            raise RunFolderError(
+            raise FolderInUse(
                 f"another scan{_holder(handle)} is working in {folder}; wait for it or name another --out"
             )
         os.ftruncate(handle, 0)

@@ -15,7 +15,8 @@ from interp.models.packages import folder_of, is_present
 def outline(x: Any, load_options: dict[str, Any]) -> Any:
     """A `Model` whose parameters have shapes and no values, where its folder is on this machine; nothing is downloaded.
 
-    An object or a ``.gguf`` file is loaded as it is: the one has its weights already, the other its config inside.
+    What this made before is given back. An object or a ``.gguf`` file is loaded as it is: the one has its weights
+    already, the other its config inside.
 
     Raises:
         UsageError: a revision that cannot be one.
@@ -24,6 +25,8 @@ def outline(x: Any, load_options: dict[str, Any]) -> Any:
     from interp.models.load import load
     from interp.models.model import Model, Source
 
+    if isinstance(x, Model) and x.hf.get_input_embeddings().weight.device.type == "meta":
+        return x
     if not isinstance(x, str | Path) or str(x).lower().endswith(".gguf"):
         return load(x, **load_options, check=False)
     folder = _folder(str(x), load_options.get("revision"))

@@ -23,6 +23,12 @@ RUNS = "runs"
 LOGS = "logs"
 _OWN = {SWEEP_FILE, RESULTS_FILE, REPORT_FILE, RUNS, LOGS, LOCK_FILE}
 _TEMPORARY = ".partial"
+_KINDS: dict[str, type] = {
+    **dict.fromkeys(("id", "model", "name", "finder", "source", "status"), str),
+    **dict.fromkeys(("load", "arguments", "effect"), dict),
+    "attempts": list,
+}
+"""Of what is read of a unit in sweep.json, where it is there."""
 
 
 def is_sweep(path: str | os.PathLike[str]) -> bool:
@@ -78,8 +84,16 @@ class SweepFolder:
             raise RunFolderError(f"{path} was not written by interp sweep; name a sweep's folder")
         if record.get("schema") != SCHEMA:
             raise RunFolderError(f"{path} has schema {record.get('schema')!r}, this version of interp reads {SCHEMA}")
-        if not all(isinstance(unit, dict) and isinstance(unit.get("folder"), str) for unit in record["units"]):
-            raise RunFolderError(f"{path} is damaged: a unit without a folder")
+        if not isinstance(record.get("provenance", {}), dict):
+            raise RunFolderError(f"{path} is damaged: its provenance is no object")
+        for number, unit in enumerate(record["units"]):
+            if not isinstance(unit, dict) or not isinstance(unit.get("folder"), str):
+                raise RunFolderError(f"{path} is damaged: a unit without a folder")
+            for key, kind in _KINDS.items():
+                if not isinstance(unit.get(key, kind()), kind):
+                    raise RunFolderError(f"{path} is damaged: {key} of unit {number} is {unit[key]!r}"[:300])
+            if not all(isinstance(attempt, dict) for attempt in unit.get("attempts", ())):
+                raise RunFolderError(f"{path} is damaged: an attempt of unit {number} is no object")
         return record
 
     def write(self, record: Mapping[str, Any]) -> None:

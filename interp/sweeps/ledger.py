@@ -1,4 +1,4 @@
-"""How every unit of a sweep stands: told to people line by line, and kept in sweep.json after every change."""
+"""How every unit of a sweep stands: told to people line by line, and kept in sweep.json, which is never far behind."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from interp.runs.store import plain
 from interp.sweeps.folder import SweepFolder
 from interp.sweeps.units import SweepUnit
 from interp.text import printable
+
+APART = 1.0  # seconds between two writes of sweep.json at the least; it is written once more when the sweep ends
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class Ledger:
         self._state = {unit.id: _state(unit, before.get(unit.id)) for unit in units}
         self._deaths = dict.fromkeys(self._state, 0)
         self._began: dict[str, float] = {}
+        self._written = float("-inf")  # when sweep.json was, by `time.monotonic`
+        self._stale = False
         self._over = 0  # units that have ended, for the count in the lines
 
     def __getitem__(self, unit: SweepUnit) -> dict[str, Any]:
@@ -71,6 +75,16 @@ class Ledger:
 
     def write(self, status: str = "running", **more: Any) -> None:
         self._folder.write(self.record(status, **more))
+        self._written, self._stale = time.monotonic(), False
+
+    def flush(self) -> None:
+        """Write what has changed, unless something was written a moment ago: whoever waits calls this meanwhile."""
+        if self._stale and time.monotonic() - self._written >= APART:
+            self.write()
+
+    def _changed(self) -> None:
+        self._stale = True
+        self.flush()
 
     def there(self, unit: SweepUnit, facts: Mapping[str, Any]) -> None:
         """It was finished already; not told line by line, nor written at once."""
@@ -82,7 +96,7 @@ class Ledger:
         self._began[unit.id] = time.monotonic()
         self[unit].update(status="running", error=None)
         self[unit]["attempts"].append({"started": now(), "finished": None, "outcome": None, **where})
-        self.write()
+        self._changed()
         self._say(f"{verb}: {unit.told}")
 
     def ended(self, unit: SweepUnit, outcome: Outcome) -> bool:
@@ -106,15 +120,21 @@ class Ledger:
             told = f"FAILED: {outcome.message}"
         if not retry:
             self._over += 1
-        self.write()
+        self._changed()
         self._say(f"{self._over}/{len(self.units)} {unit.told}: {printable(told)}")
         return retry
+
+    def withdraw(self, unit: SweepUnit) -> None:
+        """The attempt that was begun last never was one: its worker had died before."""
+        self[unit].update(status="waiting", error=None)
+        self[unit]["attempts"].pop()
+        self._changed()
 
     def refuse(self, unit: SweepUnit, message: str) -> None:
         """It fails without an attempt."""
         self[unit].update(status="failed", error=message)
         self._over += 1
-        self.write()
+        self._changed()
         self._say(f"{self._over}/{len(self.units)} {unit.told}: FAILED: {message}")
 
     def stop(self) -> None:

@@ -20,10 +20,15 @@ from pathlib import Path
 from typing import IO, Any
 
 from interp.sweeps.ledger import Ledger, Outcome
-from interp.sweeps.sizing import Size
+from interp.sweeps.sizing import Need, Size, device_of
 from interp.sweeps.work import THREAD_VARIABLES, Task
 
-COMMAND = (sys.executable, "-m", "interp.sweeps.serve")
+COMMAND = (
+    sys.executable,
+    "-c",
+    "import sys; sys.path[:] = sys.argv[1:]; del sys.argv[1:]; from interp.sweeps.serve import main; main()",
+)
+"""A worker, to be followed by the folders it imports from: this process's, and not the one it happens to start in."""
 PATIENCE = 10.0  # seconds that a worker gets to mark its run as interrupted
 
 
@@ -34,9 +39,13 @@ class _Process:
         self.number, self.log = number, log
         self.task: Task | None = None
         self.model: str | None = None  # the one it holds
+        self.need: Need | None = None  # of the task it had last, whose memory it may still hold
+        self.device = ""
+        self._begun, self._tells = False, False
         with log.open("ab") as stream:
+            self._offset = stream.seek(0, os.SEEK_END)  # what stands before is of earlier workers
             self._process = subprocess.Popen(
-                COMMAND,
+                [*COMMAND, *map(os.path.abspath, sys.path)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stream,
@@ -52,14 +61,28 @@ class _Process:
     def _listen(self, said: IO[str], inbox: queue.Queue[Any]) -> None:
         with said, contextlib.suppress(ValueError):  # a line that is cut off by the end
             for line in said:
-                inbox.put((self, Outcome(**json.loads(line))))
+                told = json.loads(line)
+                if "begun" in told:
+                    self._begun = self._tells = True
+                else:
+                    inbox.put((self, Outcome(**told)))
         inbox.put((self, self._process.wait()))
 
     def give(self, task: Task) -> None:
-        self.task, self.model = task, task.unit.loads
+        self.task, self.model, self.need, self.device = task, task.unit.loads, task.need, device_of(task.unit)
+        self._begun = False
         with contextlib.suppress(OSError):  # it is dead, which its thread tells
             self._tasks.write(json.dumps(task.payload) + "\n")
             self._tasks.flush()
+
+    @property
+    def died_idle(self) -> bool:
+        """Whether it never began the task that it was given last, though it tells when it does."""
+        return self._tells and not self._begun
+
+    def death(self, code: int) -> str:
+        """Why it ended by itself, with the last line that it wrote."""
+        return death(code, self.log, self._offset)
 
     @property
     def pid(self) -> int:
@@ -102,17 +125,23 @@ class Pool:
                 while (given := self._next(waiting)) is not None:
                     worker, task = given
                     waiting.remove(task)
+                    self._make_room(worker, task)
                     ledger.started(task.unit, worker=worker.number, pid=worker.pid)
                     worker.give(task)
-                worker, said = self._hear()
+                worker, said = self._hear(ledger)
+                if worker not in self._workers:  # it was let go
+                    continue
                 task, worker.task = worker.task, None
                 if isinstance(said, int):
-                    self._workers.remove(worker)
-                    self._free.append(worker.number)
-                    worker.end()
-                    said = Outcome("died", death(said, worker.log))
+                    self._let_go(worker)
+                    if task is not None and worker.died_idle:
+                        ledger.withdraw(task.unit)
+                        waiting.appendleft(task)
+                        continue
+                    said = Outcome("died", worker.death(said))
                 if task is not None and ledger.ended(task.unit, said):
                     waiting.appendleft(task)
+            ledger.write()
         except BaseException:
             for worker in self._workers:
                 worker.interrupt()
@@ -124,8 +153,9 @@ class Pool:
             for worker in self._workers:
                 worker.end()
 
-    def _hear(self) -> tuple[_Process, Outcome | int]:
+    def _hear(self, ledger: Ledger) -> tuple[_Process, Outcome | int]:
         while True:
+            ledger.flush()
             with contextlib.suppress(queue.Empty):
                 return self._inbox.get(timeout=1.0)  # without a timeout Windows would not hear Ctrl-C
 
@@ -145,8 +175,27 @@ class Pool:
 
     def _fits(self, task: Task) -> bool:
         """Whether there is memory for it beside those that run now."""
-        running = [worker.task.need for worker in self._workers if worker.task is not None]
-        return not running or sum(map(self._size.bytes_of, [task.need, *running])) <= self._size.budget
+        running = [worker.task for worker in self._workers if worker.task is not None]
+        if self._size.apart and device_of(task.unit) in {device_of(other.unit) for other in running}:
+            return False
+        needs = [other.need for other in (task, *running)]
+        return not running or sum(map(self._size.bytes_of, needs)) <= self._size.budget
+
+    def _make_room(self, chosen: _Process, task: Task) -> None:
+        """Let go of idle workers whose models stand in the way of a task."""
+        others = [worker for worker in self._workers if worker is not chosen and worker.need is not None]
+        held = sum(self._size.bytes_of(worker.need) for worker in others if worker.need is not None)
+        held += self._size.bytes_of(task.need)
+        for worker in [worker for worker in others if worker.task is None]:
+            crowded = self._size.apart and worker.device == device_of(task.unit)
+            if (held > self._size.budget or crowded) and worker.need is not None:
+                held -= self._size.bytes_of(worker.need)
+                self._let_go(worker)
+
+    def _let_go(self, worker: _Process) -> None:
+        self._workers.remove(worker)
+        self._free.append(worker.number)
+        worker.end()
 
     def _start(self) -> _Process:
         number = self._free.popleft()
@@ -158,8 +207,8 @@ class Pool:
         return worker
 
 
-def death(code: int, log: Path) -> str:
-    """Why a worker ended by itself, with the last line it wrote."""
+def death(code: int, log: Path, offset: int = 0) -> str:
+    """Why a worker ended by itself, with the last line it wrote into its log, from `offset` bytes on."""
     if code < 0:
         try:
             name = signal.Signals(-code).name
@@ -171,6 +220,6 @@ def death(code: int, log: Path) -> str:
     else:
         told = f"its worker ended with code {code}"
     with contextlib.suppress(OSError):
-        lines = log.read_text("utf-8", "replace").strip().splitlines()
+        lines = log.read_bytes()[offset:].decode("utf-8", "replace").strip().splitlines()
         told += "".join(f"; it wrote last: {line[:200]}" for line in lines[-1:])
     return told

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,10 +41,12 @@ class RayEngine:
     Args:
         address: of a cluster that is there (``auto``, ``host:port``, ``ray://host:port``); None: the one this process
             is connected to, else one started here for the sweep.
+        workers: units that run at once, at the most; None = as many as there is room for.
     """
 
-    def __init__(self, size: Size, address: str | None) -> None:
-        self._size, self._address = size, address
+    def __init__(self, size: Size, address: str | None, workers: int | None = None) -> None:
+        self._size, self._address, self._workers = size, address, workers
+        self._threads = size.threads
         self._ray = require_ray()
 
     def run(self, tasks: Sequence[Task], ledger: Ledger) -> None:
@@ -56,6 +59,7 @@ class RayEngine:
         if ours:
             self._connect()
         try:
+            self._threads = max(1, min([self._size.threads, *self._cores()]))
             self._run([task for task in tasks if self._has_room(task, ledger)], ledger)
         finally:
             if ours:
@@ -84,6 +88,11 @@ class RayEngine:
                     where = f"the cluster at {self._address}" if self._address else "a local cluster"
                     raise RayError(f"cannot use {where}: {' '.join(str(error).split())[:400]}") from error
 
+    def _cores(self) -> list[int]:
+        """CPUs of every machine that has any: this one may have more than those that are to do the work."""
+        alive = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        return [int(has["CPU"]) for has in alive if has.get("CPU", 0) >= 1]
+
     def _has_room(self, task: Task, ledger: Ledger) -> bool:
         """Whether any machine has room for it at all; a task that none has would wait for ever, so it fails at once."""
         wanted = self._resources(task)
@@ -96,7 +105,7 @@ class RayEngine:
         return False
 
     def _resources(self, task: Task) -> dict[str, Any]:
-        wanted: dict[str, Any] = {"num_cpus": self._size.threads}
+        wanted: dict[str, Any] = {"num_cpus": self._threads}
         if task.need.bytes is not None:
             wanted["memory"] = task.need.bytes
         if task.need.device == "cuda":
@@ -110,17 +119,20 @@ class RayEngine:
         def submit(task: Task) -> None:
             ledger.started(task.unit, "submitted")
             told = remote.options(name=task.unit.folder, **self._resources(task))
-            pending[told.remote(task.payload, self._size.threads)] = task
+            pending[told.remote(task.payload, self._threads)] = task
 
-        for task in tasks:
-            submit(task)
+        waiting = deque(tasks)
         try:
-            while pending:
+            while waiting or pending:
+                while waiting and (self._workers is None or len(pending) < self._workers):
+                    submit(waiting.popleft())
+                ledger.flush()
                 done, _ = self._ray.wait(list(pending), num_returns=1, timeout=POLL)
                 for reference in done:
                     task = pending.pop(reference)
                     if ledger.ended(task.unit, self._outcome(reference)):
-                        submit(task)
+                        waiting.appendleft(task)
+            ledger.write()
         except BaseException:
             for reference in pending:
                 with contextlib.suppress(Exception):  # it has ended meanwhile

@@ -101,13 +101,13 @@ def _typed(name: str, values: list[Any]) -> Any:
     """An arrow array of one type: of the values' own where they agree, else of their JSON text."""
     import pyarrow as pa
 
-    if name in _WHOLE:
-        return pa.array(values, pa.int64())
     try:
-        made = pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        made = pa.array(values, pa.int64()) if name in _WHOLE else pa.array(values)
+    except (pa.ArrowException, OverflowError):  # of several types, or whole numbers beyond 64 bits
         texts = [v if v is None or isinstance(v, str) else json.dumps(v) for v in values]
         return pa.array(texts, pa.string())
+    if name in _WHOLE:
+        return made
     empty = pa.types.is_null(made.type) or (pa.types.is_list(made.type) and pa.types.is_null(made.type.value_type))
     return pa.array([None if v is None else json.dumps(v) for v in values], pa.string()) if empty else made
 

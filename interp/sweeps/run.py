@@ -17,6 +17,7 @@ from interp.runs.memory import told as amount
 from interp.runs.places import runs_dir
 from interp.runs.store import RunFolderError, digest
 from interp.sweeps import sizing
+from interp.sweeps.estimates import estimated
 from interp.sweeps.folder import SCHEMA, SweepFolder
 from interp.sweeps.ledger import Ledger
 from interp.sweeps.result import SweepResult, finish
@@ -193,12 +194,12 @@ def _run(
 ) -> None:
     """Run these units with the engine that was asked for."""
     if engine == "serial":
-        _one_by_one([Task(unit, folder.run(unit).path, command, sizing.Need(None)) for unit in units], ledger)
+        _one_by_one([Task(unit, folder.run(unit).path, command, sizing.Need(None), asked) for unit in units], ledger)
         return
     say(f"estimating the memory of {len(units)} units")
     budget = sizing.memory(asked)
-    needs = estimated(units, engine)
-    size = sizing.size(needs, budget, workers, lambda: _gpus(units))
+    needs = estimated(units, engine, budget, workers)
+    size = sizing.size_for(units, needs, budget, workers)
     tasks = []
     for unit, need in zip(units, needs, strict=True):
         if engine == "pool" and need.bytes is not None and need.bytes > budget:
@@ -206,7 +207,8 @@ def _run(
                 unit, f"it needs about {amount(need.bytes)}, and there are {amount(budget)}: give more --memory"
             )
         else:
-            tasks.append(Task(unit, folder.run(unit).path, command, need))
+            share = None if address is not None and asked is None else size.share(need)
+            tasks.append(Task(unit, folder.run(unit).path, command, need, share))
     if not tasks:
         return
     count = f"{size.workers} worker{'s' * (size.workers != 1)} of {size.threads} thread{'s' * (size.threads != 1)}"
@@ -214,7 +216,7 @@ def _run(
         from interp.sweeps.ray_engine import RayEngine
 
         say(f"Ray, {address or f'a local cluster: {count}, {amount(budget)}'}")
-        RayEngine(size, address).run(tasks, ledger)
+        RayEngine(size, address, workers).run(tasks, ledger)
     else:
         from interp.sweeps.pool import Pool
 
@@ -222,26 +224,11 @@ def _run(
         Pool(size, folder.path / "logs").run(tasks, ledger)
 
 
-def estimated(units: Sequence[SweepUnit], engine: str = "pool") -> list[sizing.Need]:
-    """What each unit needs. For a cluster, whose GPUs are not here, a unit on ``cuda`` is estimated on the CPU."""
-    needs = []
-    for unit in units:
-        if engine == "ray" and str(unit.load.get("device", "")).startswith("cuda"):
-            here = sizing.need(unit, device="cpu", dtype=unit.load.get("dtype") or "auto")
-            needs.append(sizing.Need(here.bytes, "cuda", None, here.why))
-        else:
-            needs.append(sizing.need(unit))
-    return needs
-
-
-def _gpus(units: Sequence[SweepUnit]) -> tuple[str, ...]:
-    """The GPUs to deal out; none where a unit names its own, or wants several."""
-    own = any("device_map" in unit.load or ":" in str(unit.load.get("device", "")) for unit in units)
-    return () if own else sizing.cuda_devices()
-
-
 def _one_by_one(tasks: Sequence[Task], ledger: Ledger) -> None:
     worker = Worker()
     for task in tasks:
-        ledger.started(task.unit, pid=os.getpid())
-        ledger.ended(task.unit, worker.run(task.payload))
+        again = True
+        while again:
+            ledger.started(task.unit, pid=os.getpid())
+            ledger.write()
+            again = ledger.ended(task.unit, worker.run(task.payload))

@@ -1,4 +1,4 @@
-"""A worker process of the pool: ``python -m interp.sweeps.serve``, tasks in and outcomes out as lines of JSON.
+"""A worker process of the pool: tasks in, and that one was begun and how it ended out, as lines of JSON.
 
 It is started as a fresh interpreter (what multiprocessing calls *spawn*: Numba's threads do not survive a fork), and
 not through multiprocessing, which would run the caller's main script again in every worker.
@@ -34,7 +34,9 @@ def main() -> None:
         worker = Worker()
         limit_threads(int(os.environ["OMP_NUM_THREADS"]))
         while True:
-            outcome = worker.run(tasks.get())
+            task = tasks.get()
+            print('{"begun": true}', file=outcomes, flush=True)  # so that a death is laid to this task, and none before
+            outcome = worker.run(task)
             print(json.dumps(outcome.as_dict()), file=outcomes, flush=True)
     except KeyboardInterrupt:
         os._exit(INTERRUPTED)
@@ -48,7 +50,3 @@ def _read(tasks: queue.SimpleQueue[dict[str, Any]]) -> None:
 
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
-
-
-if __name__ == "__main__":
-    main()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +37,7 @@ class Size:
     """A pool: so many workers of so many threads, their units together within `budget` bytes.
 
     A unit whose need is unknown counts `assumed` bytes. `gpus` are the CUDA devices that the workers take in turn;
-    empty = they see them all.
+    empty = they see them all. `apart`: units that name one and the same device run one after another.
     """
 
     workers: int
@@ -45,10 +45,16 @@ class Size:
     budget: int
     assumed: int
     gpus: tuple[str, ...] = ()
+    apart: bool = False
 
     def bytes_of(self, need: Need) -> int:
         """What a unit counts for."""
         return self.assumed if need.bytes is None else need.bytes
+
+    def share(self, need: Need) -> int | None:
+        """Bytes that the scan of a unit is to keep within: its worker's share, or what the unit was estimated to need
+        where that is more. None where the scan does not count main memory (it computes elsewhere)."""
+        return max(self.budget // self.workers, self.bytes_of(need)) if need.device == "cpu" else None
 
 
 def memory(given: str | int | None) -> int:
@@ -73,24 +79,38 @@ def cores() -> int:
         return os.cpu_count() or 1
 
 
-def need(unit: SweepUnit, **other: Any) -> Need:
-    """Estimate one unit; `other` replaces options of loading.
+def need(unit: SweepUnit, sketched: Any = None, **other: Any) -> Need:
+    """Estimate one unit; `other` replaces options of loading, or adds arguments of the scan.
+
+    Args:
+        sketched: its model without weights, where that was made already (`interp.runs.outline`).
 
     Raises:
         UsageError: the unit cannot be run as it is asked for; names it.
     """
     from interp.runs.estimate import estimate
 
+    request = {**unit.load, **other}
     try:
-        estimated = estimate(unit.name, **unit.arguments, **{**unit.load, **other})
+        estimated = estimate(unit.name if sketched is None else sketched, **unit.arguments, **request)
     except UsageError as error:
         raise UsageError(f"{unit.told}: {error}") from error
     except InterpError as error:  # not here, or damaged: loading it will tell
-        return Need(None, why=str(error))
+        return Need(None, _device_type(request), why=str(error))
     device = estimated.device.partition(":")[0]
     own = estimated.peak_bytes - estimated.process_bytes  # this process may hold anything; a worker begins with nothing
     main = estimated.weights_bytes if device == "cuda" else own  # on their way to a GPU, weights pass through here
     return Need(main + PROCESS_BYTES, device, estimated.seconds)
+
+
+def _device_type(load: Mapping[str, Any]) -> str:
+    """``cpu``, ``cuda`` or ``mps``: where a model would be loaded; empty = it would not be."""
+    from interp.models.device import placement
+
+    try:
+        return placement(**{name: load[name] for name in ("device", "device_map") if name in load})[2].type
+    except InterpError:
+        return ""
 
 
 def size(
@@ -99,29 +119,56 @@ def size(
     workers: int | None,
     gpus: Callable[[], tuple[str, ...]],
     available: int | None = None,
+    named: int = 0,
 ) -> Size:
     """The pool for these units.
 
     As many workers as there are cores, units, and GPUs where units want them, and as the largest units fit into
-    `budget` together. A unit of unknown need has the machine for itself, or its share of it where `workers` are named.
+    `budget` together. A unit that needs more than all of `budget` does not count: it is refused. A unit of unknown need
+    has the machine for itself, or its share of it where `workers` are named.
 
     Args:
         workers: so many at the most, whatever the GPUs.
         gpus: names the CUDA devices; asked only where a unit computes there.
         available: cores; None = this machine's.
+        named: how many devices the units name themselves, which are then not dealt out (`named_devices`).
     """
     available = cores() if available is None else available
     assumed = budget if workers is None else budget // workers
+    known = [one.bytes for one in needs if one.bytes is not None and one.bytes <= budget]
+    unknown = [assumed for one in needs if one.bytes is None]
     fit, total = 0, 0
-    for one in sorted((assumed if one.bytes is None else one.bytes for one in needs), reverse=True):
+    for one in sorted(known if known and workers is None else known + unknown, reverse=True):
         total += one
         fit += total <= budget
-    devices = gpus() if any(one.device == "cuda" for one in needs) else ()
-    wanted = (len(devices) or available) if workers is None else workers
-    count = max(1, min(wanted, fit, len(needs)))
+    devices = () if named or not any(one.device == "cuda" for one in needs) else gpus()
+    wanted = min(available, named or len(devices) or available) if workers is None else workers
+    count = max(1, min(wanted, fit, len(known) + len(unknown)))
     given = os.environ.get("OMP_NUM_THREADS", "")
     most = int(given) if given.isdigit() and int(given) else available
-    return Size(count, max(1, min(available // count, most)), budget, assumed, devices)
+    return Size(count, max(1, min(available // count, most)), budget, assumed, devices, bool(named) and workers is None)
+
+
+def size_for(units: Sequence[SweepUnit], needs: Sequence[Need], budget: int, workers: int | None) -> Size:
+    """`size` for units on this machine, with the devices that they name or that there are."""
+    return size(needs, budget, workers, cuda_devices, named=len(named_devices(units)))
+
+
+def named_devices(units: Sequence[SweepUnit]) -> frozenset[str]:
+    """The devices that the units compute on, where any names a GPU of its own (``cuda:1``); else empty.
+
+    A ``device_map`` may want all of them, and then there is one: nothing else is to run meanwhile.
+    """
+    if any(unit.load.get("device_map") is not None for unit in units):
+        return frozenset({"all"})
+    devices = frozenset(device_of(unit) for unit in units)
+    return devices if any(":" in str(unit.load.get("device")) for unit in units) else frozenset()
+
+
+def device_of(unit: SweepUnit) -> str:
+    """The device a unit names; ``cuda`` is the first one, and so is what torch would choose."""
+    device = str(unit.load.get("device", "auto"))
+    return "cuda:0" if device in ("auto", "cuda") else device
 
 
 def cuda_devices() -> tuple[str, ...]:

@@ -20,17 +20,24 @@ from interp.registry import unknown
 
 ARGUMENTS = ("max_length", "limit", "generate", "seed")
 """Arguments of a scan that a sweep hands on."""
+HANDED = (*ARGUMENTS, "attention_engine")
+"""These, and what takes attention statistics (`engine` of a scan): it may not be crossed, for it changes no finding."""
 PLACED = ("device", "dtype", "bos", "chat")
 """Options of `interp.load` that may be given for all models at once."""
 LOADED = (*PLACED, "device_map", "revision", "tokenizer")
 CROSSED = (*ARGUMENTS, "dtype", "bos")
-KEYS = ("models", "finders", "probes", *ARGUMENTS, *PLACED, "grid")
+KEYS = ("models", "finders", "probes", *HANDED, *PLACED, "grid")
 MODEL_KEYS = ("name", "label", *LOADED)
-FINDER_KEYS = ("name", "set", "grid", "probes", *ARGUMENTS)
+FINDER_KEYS = ("name", "set", "grid", "probes", *HANDED)
 PROBE_KEYS = ("name", "prompts", "set", "grid")
 RUNS_CODE = ("allow_pickle", "trust_remote_code")
 MOST_UNITS = 20_000
-_CHOICES = {"bos": ("auto", "add", "none"), "dtype": ("float32", "bfloat16", "float16", "auto")}
+LARGEST = 2**63 - 1  # what a column of whole numbers holds
+_CHOICES = {
+    "bos": ("auto", "add", "none"),
+    "dtype": ("float32", "bfloat16", "float16", "auto"),
+    "attention_engine": ("auto", "blocked", "fused"),
+}
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 _KINDS = {"max_length": int, "limit": int, "generate": int, "seed": int, "chat": bool}
 
@@ -109,7 +116,7 @@ def read(given: Mapping[str, Any], where: str = "the sweep") -> Spec:
     _known(given, KEYS, where)
     grid = _grid(given.get("grid"), f"{where}: grid")
     _known(grid, CROSSED, f"{where}: grid")
-    arguments, placed = _some(given, ARGUMENTS, where), _some(given, PLACED, where)
+    arguments, placed = _some(given, HANDED, where), _some(given, PLACED, where)
     for key, values in grid.items():
         for value in values:
             _check(key, value, f"{where}: grid")
@@ -183,17 +190,25 @@ def _some(given: Mapping[str, Any], keys: Sequence[str], where: str) -> dict[str
 def _check(key: str, value: Any, where: str) -> None:
     kind = _KINDS.get(key, str)
     if key == "device_map":
-        fits = value == "auto" or isinstance(value, Mapping)
-        expected = "auto, or a mapping of modules to devices"
+        fits = value == "auto" or (isinstance(value, Mapping) and all(map(_placed, value, value.values())))
+        expected = "auto, or a mapping of modules (text) to devices (text, or the number of a GPU)"
     elif key in _CHOICES:
         fits, expected = value in _CHOICES[key], f"one of {', '.join(_CHOICES[key])}"
     elif key == "device":
         fits, expected = bool(_DEVICE.fullmatch(str(value))), "auto, cpu, cuda[:i] or mps"
+    elif kind is int and isinstance(value, int) and abs(value) > LARGEST:
+        fits, expected = False, f"a whole number of at most {LARGEST:,}"
     else:
         fits = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
         expected = {int: "a whole number", bool: "true or false", str: "text"}[kind]
     if not fits:
         raise UsageError(f"{where}: {key}: expected {expected}, got {value!r}"[:300])
+
+
+def _placed(module: Any, device: Any) -> bool:
+    """Whether a pair of a ``device_map`` is one."""
+    number = isinstance(device, int) and not isinstance(device, bool) and 0 <= device <= LARGEST
+    return isinstance(module, str) and (number or isinstance(device, str))
 
 
 def _entry(given: Any, keys: Sequence[str], where: str) -> dict[str, Any]:
@@ -220,7 +235,7 @@ def _finder(given: Any, number: int, where: str) -> FinderEntry:
     fixed, grid = _mapping(entry.get("set"), f"{where}: set"), _grid(entry.get("grid"), f"{where}: grid")
     _not_both(grid, fixed, where)
     probes = _probes(entry, where) if entry.get("probes") is not None else None
-    return FinderEntry(_text(entry, "name", where), fixed, grid, probes, _some(entry, ARGUMENTS, where))
+    return FinderEntry(_text(entry, "name", where), fixed, grid, probes, _some(entry, HANDED, where))
 
 
 def _probes(given: Mapping[str, Any], where: str) -> tuple[ProbeEntry, ...]:
@@ -279,7 +294,9 @@ def located(name: str) -> Path | None:
     path = Path(os.path.abspath(os.path.expanduser(name)))
     if os.path.exists(path):
         return path
-    if not set(name) & set("/\\") and not name.lower().endswith(".gguf"):
+    if name.startswith((".", "~", "/")) or "\\" in name or alias.count("/") > 1 or name.lower().endswith(".gguf"):
+        raise UsageError(f"{name!r}: no such folder or file here ({path})")
+    if "/" not in name:
         raise UsageError(
             f"{name!r} is neither a model of the catalog{catalog.suggest(alias)}, nor a folder here, nor a hub id "
             "(owner/name); `interp ls models` lists the catalog"

@@ -29,6 +29,7 @@ class SweepUnit:
         finder, source: which finder, on the prompts of which probe or file.
         arguments: of `interp.scan`, without the model: finder, settings, prompts, lengths.
         effect: settings and arguments in effect; ``set`` and ``probe_set`` hold those that this sweep names.
+        prompts_hash: of its file of prompts, as it was when the unit was made; None = it has none.
     """
 
     id: str
@@ -39,6 +40,7 @@ class SweepUnit:
     source: str
     arguments: dict[str, Any]
     effect: dict[str, Any]
+    prompts_hash: str | None = None
 
     @property
     def folder(self) -> str:
@@ -106,6 +108,8 @@ def _unit(
 ) -> SweepUnit:
     asked = {**spec.placed, **spec.arguments, **crossed, **model.options, **finder.arguments}
     arguments = {name: asked.pop(name) for name in ("max_length", "limit", "generate", "seed") if name in asked}
+    if (engine := asked.pop("attention_engine", "auto")) != "auto":
+        arguments["engine"] = engine
     arguments |= {"find": finder.name, "config": {**finder.fixed, **fixed}}
     probe_set = {**probe.fixed, **set_there}
     if probe.name is not None:
@@ -125,15 +129,17 @@ def _unit(
     name = model.name if path is None else str(path)
     default = getattr(planned.finder, "probe", "text")
     source = probe.name or probe.prompts or default
+    prompts_hash = file_hash(arguments["prompts"]) if probe.prompts else None
     content = {
         "model": name,
         "load": asked,
         "finder": finder.name,
         "version": str(getattr(planned.finder, "version", "1")),
         "set": config,
-        "source": _file_hash(arguments["prompts"]) if probe.prompts else source,
+        "source": prompts_hash or source,
         "probe_set": planned.source.settings,
         **{key: getattr(planned, key) for key in ("max_length", "limit", "generate", "seed")},
+        **({} if engine == "auto" else {"engine": engine}),
     }
     settings = plain(planned.source.settings)
     effect = {
@@ -151,9 +157,10 @@ def _unit(
         source=source,
         arguments=plain(arguments),
         effect=plain(effect),
+        prompts_hash=prompts_hash,
     )
 
 
-def _file_hash(path: str) -> str:
+def file_hash(path: str) -> str:
     """A prompts file by its bytes: another content is another unit."""
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()

@@ -9,10 +9,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from interp.errors import InterpError
+from interp.errors import InterpError, UsageError
+from interp.runs.lock import FolderInUse
 from interp.sweeps.ledger import Outcome
 from interp.sweeps.sizing import Need
-from interp.sweeps.units import SweepUnit
+from interp.sweeps.units import SweepUnit, file_hash
+
+BUSY = 2.0  # seconds before a folder that another process holds is tried again
 
 
 @dataclass(frozen=True)
@@ -23,11 +26,17 @@ class Task:
     folder: Path
     command: str
     need: Need
+    memory: int | None = None  # bytes that its scan is to keep within
 
     @property
     def payload(self) -> dict[str, Any]:
         """What a worker is handed, JSON-able."""
-        return {"unit": asdict(self.unit), "folder": str(self.folder), "command": self.command}
+        return {
+            "unit": asdict(self.unit),
+            "folder": str(self.folder),
+            "command": self.command,
+            "memory": self.memory,
+        }
 
 
 class Worker:
@@ -42,7 +51,12 @@ class Worker:
         where = {"pid": os.getpid(), "host": platform.node()}
         unit = SweepUnit(**task["unit"])
         try:
-            facts = self._scan(unit, task["folder"], task["command"])
+            facts = self._scan(unit, task["folder"], task["command"], task.get("memory"))
+        except (
+            FolderInUse
+        ) as error:  # the worker that had it before may still be dying; another attempt may find it free
+            time.sleep(BUSY)
+            return Outcome("died", str(error), where=where, seconds=time.monotonic() - started)
         except InterpError as error:
             return Outcome("failed", str(error), where=where, seconds=time.monotonic() - started)
         except Exception as error:
@@ -54,12 +68,14 @@ class Worker:
         """Let go of the model."""
         self._held = None
 
-    def _scan(self, unit: SweepUnit, folder: str, command: str) -> dict[str, Any]:
+    def _scan(self, unit: SweepUnit, folder: str, command: str, memory: int | None) -> dict[str, Any]:
         from interp.runs.scan import scan
 
         arguments = {name: value for name, value in unit.arguments.items() if name != "find"}
+        refuse_changed(unit)
         model = self._model(unit)
-        result = scan(model, unit.finder, out=folder, progress=False, command=command, **arguments)
+        result = scan(model, unit.finder, out=folder, progress=False, command=command, memory=memory, **arguments)
+        refuse_changed(unit)
         return facts_of(result)
 
     def _model(self, unit: SweepUnit) -> Any:
@@ -69,6 +85,21 @@ class Worker:
             self._held = None  # before the next one is read: two models need not fit
             self._held = (unit.loads, load(unit.name, **unit.load, check=False, progress=_silent))
         return self._held[1]
+
+
+def refuse_changed(unit: SweepUnit) -> None:
+    """`UsageError` where the unit's file of prompts is not what it was when the unit was made from it."""
+    if unit.prompts_hash is None:
+        return
+    path = unit.arguments["prompts"]
+    try:
+        same = file_hash(path) == unit.prompts_hash
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read any more ({error.strerror or error})") from error
+    if not same:
+        raise UsageError(
+            f"{path} has changed since the sweep began; run the sweep again, for the prompts as they are now"
+        )
 
 
 def facts_of(result: Any) -> dict[str, Any]:

@@ -100,6 +100,7 @@ def test_a_worker_killed_in_the_middle(
     after = stored(killer.run_folder)
     assert {name: after[name] for name in killer.before} == killer.before  # none of it measured again
     record = json.loads((killer.run_folder / "run.json").read_text())
+    assert record["provenance"]["effect"]["memory"]["limit"] == 8_000_000_000 // workers  # its worker's share
     assert record["provenance"]["units"]["on_disk"]["measure"] == len(killer.before)
     assert len(after) == 2 * PROMPTS  # as many pieces as a run without a kill has
 

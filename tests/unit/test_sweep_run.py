@@ -20,6 +20,7 @@ from interp.findings import Column
 from interp.registry import FINDERS
 from interp.runs.lock import locked
 from interp.runs.store import RunFolderError
+from interp.sweeps import work
 from interp.sweeps.folder import SweepFolder
 from tests.mass_finder import COLUMNS, MassFinder, registered
 from tests.sweeps import one_thread, save_models, save_prompts
@@ -162,6 +163,25 @@ def test_a_record_cannot_lead_out_of_its_folder(models: list[str], finder: MassF
     SweepFolder("swept").write(record)
     with pytest.raises(RunFolderError, match=r"names the run folder '../../elsewhere', which is not inside"):
         interp.compare("swept")
+
+
+def test_a_run_folder_that_another_process_holds_is_tried_again(
+    models: list[str], finder: MassFinder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "BUSY", 0.0)
+    first = sweep(models[:1], memory="8GB")
+    ((_, unit),) = first.units.iterrows()
+    run_folder = Path("swept/runs") / unit["folder"]
+    limit = json.loads((run_folder / "run.json").read_text())["provenance"]["effect"]["memory"]["limit"]
+    assert limit == 8_000_000_000
+    shutil.rmtree(run_folder)
+    run_folder.mkdir()
+    with locked(run_folder):
+        held = sweep(models[:1], retries=1)
+    (state,) = held.record["units"]
+    assert [attempt["outcome"] for attempt in state["attempts"]] == ["finished", "died", "died"]
+    assert "is working in" in held.failed[unit["folder"]]
+    assert sweep(models[:1]).failed == {}
 
 
 def test_finders_of_different_columns_in_one_typed_table(

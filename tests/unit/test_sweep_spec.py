@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
 from collections import Counter
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,10 @@ import pytest
 from interp.errors import UsageError
 from interp.sweeps import spec as specs
 from interp.sweeps.run import units_of
+from interp.sweeps.sizing import Need
 from interp.sweeps.spec import read
 from interp.sweeps.units import SweepUnit, expand
+from interp.sweeps.work import Task, Worker
 
 
 def units(**given: Any) -> tuple[SweepUnit, ...]:
@@ -73,6 +77,28 @@ def test_a_prompts_file_counts_by_its_content(tmp_path: Path) -> None:
     assert ids[0] == ids[2] != ids[1]
 
 
+def test_a_prompts_file_that_changes_meanwhile_fails_its_unit(tmp_path: Path) -> None:
+    file = tmp_path / "p.jsonl"
+    file.write_text('{"text": "the cat"}\n')
+    (unit,) = units(probes=[{"prompts": str(file)}])
+    task = json.loads(json.dumps(Task(unit, tmp_path / "run", "", Need(None)).payload))
+    file.write_text('{"text": "the dog"}\n')
+    outcome = Worker().run(task)
+    assert outcome.kind == "failed" and outcome.message.startswith(f"{file} has changed since the sweep began")
+    file.unlink()
+    outcome = Worker().run(task)
+    assert outcome.kind == "failed" and f"{file}: cannot be read any more (No such file" in outcome.message
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_engine_of_attention_goes_to_the_scan() -> None:
+    (plain,), (auto,), (fused,) = (
+        units(**given) for given in ({}, *({"attention_engine": e} for e in ("auto", "fused")))
+    )
+    assert plain == auto and fused.id != plain.id
+    assert fused.arguments["engine"] == "fused" and "engine" not in plain.arguments and fused.load == {}
+
+
 def test_folders_are_called_by_their_last_part_and_found_from_anywhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,6 +142,15 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"probes": [{"name": "text", "prompts": "x"}]}, r"probes\[0\]: give either the name of a probe or prompts"),
     ({"probes": [{"prompts": "nowhere.jsonl"}]}, r"nowhere.jsonl"),
     ({"limit": "two"}, r"limit: expected a whole number, got 'two'"),
+    ({"limit": 10**30}, r"limit: expected a whole number of at most 9,223,372,036,854,775,807, got 10000"),
+    ({"grid": {"seed": [2**70]}}, r"seed: expected a whole number of at most"),
+    ({"models": ["./train/chekpoint-3"]}, r"'./train/chekpoint-3': no such folder or file here \(/"),
+    ({"models": ["train/run/chekpoint-3"]}, r"no such folder or file here"),
+    ({"models": ["nowhere.gguf"]}, r"no such folder or file here"),
+    ({"models": [{"name": "smollm2-135m", "device_map": {"": date(2024, 1, 1)}}]}, r"device_map: expected auto"),
+    ({"models": [{"name": "smollm2-135m", "device_map": {1: 0}}]}, r"device_map: expected auto, or a mapping"),
+    ({"attention_engine": "fast"}, r"attention_engine: expected one of auto, blocked, fused, got 'fast'"),
+    ({"grid": {"attention_engine": ["fused"]}}, r"grid: unknown key 'attention_engine'"),
     ({"limit": True}, r"limit: expected a whole number, got True"),
     ({"limit": 0}, r"--limit 0: at least 1 prompt"),
     ({"dtype": "float8"}, r"dtype: expected one of float32, bfloat16, float16, auto, got 'float8'"),

@@ -145,7 +145,6 @@ def offset_of(call: Call) -> Tensor:
 
 def from_dense(mask: Tensor) -> Any:
     """A block mask of a mask [batch, 1, row, column] that exists already, looked through a row of blocks at a time."""
-    from torch.nn.attention.flex_attention import BlockMask
 
     def seen(batch: Tensor, head: Tensor, row: Tensor, column: Tensor) -> Tensor:
         return mask[batch, 0, row, column]
@@ -158,8 +157,7 @@ def from_dense(mask: Tensor) -> Any:
         whole = strip.all(-1).all(1) & (strip.shape[1] == BLOCK)
         full.append(whole)
         partial.append(strip.any(-1).any(1) & ~whole)
-    lists = [part[:, None] for blocks in (partial, full) for part in listed(torch.stack(blocks, 1))]
-    return BlockMask.from_kv_blocks(*lists, BLOCK, seen, seq_lengths=(n_rows, n_columns), compute_q_blocks=False)
+    return block_mask(torch.stack(partial, 1)[:, None], torch.stack(full, 1)[:, None], seen, (n_rows, n_columns))
 
 
 def triangle(
@@ -176,8 +174,6 @@ def triangle(
     Forwards, row q sees columns up to past + q; backwards, row k is seen by columns from k - past on. `all_partial` =
     every block goes through `seen`.
     """
-    from torch.nn.attention.flex_attention import BlockMask
-
     rows, columns = -(-n_rows // BLOCK), -(-n_columns // BLOCK)
     first = torch.arange(rows, device=device)[:, None] * BLOCK  # of the block's rows
     last = (first + BLOCK - 1).clamp_max(n_rows - 1)
@@ -189,8 +185,17 @@ def triangle(
     full = (
         torch.zeros_like(all_seen) if all_partial else all_seen & (first + BLOCK <= n_rows) & (low + BLOCK <= n_columns)
     )
-    lists = [part[None, None] for blocks in (any_seen & ~full, full) for part in listed(blocks)]
-    return BlockMask.from_kv_blocks(*lists, BLOCK, seen, seq_lengths=(n_rows, n_columns), compute_q_blocks=False)
+    return block_mask((any_seen & ~full)[None, None], full[None, None], seen, (n_rows, n_columns))
+
+
+def block_mask(partial: Tensor, full: Tensor, seen: Any, lengths: tuple[int, int]) -> Any:
+    """A block mask from which blocks [batch or 1, 1, row, column] are seen in part, and which as a whole."""
+    from torch.nn.attention.flex_attention import BlockMask
+
+    (counts, order), (full_counts, full_order) = listed(partial), listed(full)
+    return BlockMask.from_kv_blocks(
+        counts, order, full_counts, full_order, BLOCK, seen, seq_lengths=lengths, compute_q_blocks=False
+    )
 
 
 def listed(blocks: Tensor) -> tuple[Tensor, Tensor]:

@@ -175,7 +175,7 @@ def test_a_run_folder_that_another_process_holds_is_tried_again(
     limit = json.loads((run_folder / "run.json").read_text())["provenance"]["effect"]["memory"]["limit"]
     assert limit == 8_000_000_000
     shutil.rmtree(run_folder)
-    run_folder.mkdir()
+    (run_folder / "units").mkdir(parents=True)
     with locked(run_folder):
         held = sweep(models[:1], retries=1)
     (state,) = held.record["units"]

@@ -160,8 +160,9 @@ def _dry_run(
     folder = SweepFolder(default_folder(units) if out is None else out)
     folder.inspect()
     budget = sizing.memory(memory)
+    workers = 1 if engine == "serial" else workers
     needs = estimated(units, engine, budget, workers)
-    size = sizing.size_for(units, needs, budget, workers)
+    size = sizing.size_for(units, needs, budget, workers, engine)
     rows = [
         {
             "unit": unit.told,

@@ -199,7 +199,7 @@ def _run(
     say(f"estimating the memory of {len(units)} units")
     budget = sizing.memory(asked)
     needs = estimated(units, engine, budget, workers)
-    size = sizing.size_for(units, needs, budget, workers)
+    size = sizing.size_for(units, needs, budget, workers, engine)
     tasks = []
     for unit, need in zip(units, needs, strict=True):
         if engine == "pool" and need.bytes is not None and need.bytes > budget:

@@ -11,7 +11,8 @@ from interp.errors import InterpError, UsageError
 from interp.runs.memory import free, parse
 from interp.sweeps.units import SweepUnit
 
-PROCESS_BYTES = 600_000_000  # a process that has imported torch, transformers and Numba, before it loads anything
+PROCESS_BYTES = 700_000_000  # a process with all that a scan imports, before it loads anything: 0.6 GB as measured
+ALL = frozenset({"all devices"})
 SHARE = 0.85  # of the memory that is free now: the rest is for the system and for estimates that fall short
 
 
@@ -149,9 +150,13 @@ def size(
     return Size(count, max(1, min(available // count, most)), budget, assumed, devices, bool(named) and workers is None)
 
 
-def size_for(units: Sequence[SweepUnit], needs: Sequence[Need], budget: int, workers: int | None) -> Size:
-    """`size` for units on this machine, with the devices that they name or that there are."""
-    return size(needs, budget, workers, cuda_devices, named=len(named_devices(units)))
+def size_for(units: Sequence[SweepUnit], needs: Sequence[Need], budget: int, workers: int | None, engine: str) -> Size:
+    """`size` for units on this machine, with the devices that they name or that there are.
+
+    Ray gives every task a GPU of its own, however the unit calls it, but not all those of a machine.
+    """
+    named = named_devices(units)
+    return size(needs, budget, workers, cuda_devices, named=0 if engine == "ray" and named != ALL else len(named))
 
 
 def named_devices(units: Sequence[SweepUnit]) -> frozenset[str]:
@@ -160,7 +165,7 @@ def named_devices(units: Sequence[SweepUnit]) -> frozenset[str]:
     A ``device_map`` may want all of them, and then there is one: nothing else is to run meanwhile.
     """
     if any(unit.load.get("device_map") is not None for unit in units):
-        return frozenset({"all"})
+        return ALL
     devices = frozenset(device_of(unit) for unit in units)
     return devices if any(":" in str(unit.load.get("device")) for unit in units) else frozenset()
 

@@ -241,11 +241,12 @@ def test_how_many_workers_fit(
 
 
 def test_devices_that_are_named_are_not_overcommitted(monkeypatch: pytest.MonkeyPatch) -> None:
-    def made(*loads: dict[str, Any], workers: int | None = None) -> Size:
+    def made(*loads: dict[str, Any], workers: int | None = None, engine: str = "pool") -> Size:
         models = [{"name": "smollm2-135m", "label": str(i), **load} for i, load in enumerate(loads)]
         units = units_of(None, {}, models=models, finders=["sinks", "heads"])
-        return sizing.size_for(units, [Need(1, "cuda")] * len(units), 100, workers)
+        return sizing.size_for(units, [Need(1, "cuda")] * len(units), 100, workers, engine)
 
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(sizing, "cores", lambda: 16)
     monkeypatch.setattr(sizing, "cuda_devices", lambda: ("0", "1"))
     one, two, first = {"device": "cuda:0"}, {"device": "cuda:1"}, {"device": "cuda", "bos": "add"}
@@ -254,6 +255,7 @@ def test_devices_that_are_named_are_not_overcommitted(monkeypatch: pytest.Monkey
     assert made({"device_map": "auto"}, two).workers == 1
     assert (made(first).workers, made(first).gpus, made(first).apart) == (2, ("0", "1"), False)
     assert (made(one, workers=2).workers, made(one, workers=2).apart) == (2, False)  # taken at their word
+    assert (made(one, engine="ray").threads, made({"device_map": "auto"}, engine="ray").workers) == (8, 1)
 
 
 def test_a_scan_is_given_its_workers_share() -> None:

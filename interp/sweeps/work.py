@@ -74,8 +74,8 @@ class Worker:
         arguments = {name: value for name, value in unit.arguments.items() if name != "find"}
         refuse_changed(unit)
         model = self._model(unit)
+        refuse_changed(unit)  # once more: loading may take minutes, and only then is the file read
         result = scan(model, unit.finder, out=folder, progress=False, command=command, memory=memory, **arguments)
-        refuse_changed(unit)
         return facts_of(result)
 
     def _model(self, unit: SweepUnit) -> Any:

@@ -142,6 +142,7 @@ def compare(case: Case, folder: Path) -> dict[str, Any]:
     estimated, ran = run("estimate", case, model), run("scan", case, model)
     parts = {name: count for name, count in estimated.items() if name.endswith("_bytes")}
     ratio = parts["peak_bytes"] / ran["peak_bytes"]
+    print(f"  estimated {parts['peak_bytes'] / 1e9:.2f} GB: {ratio:.3f} x the peak", file=sys.stderr, flush=True)
     row = {"name": case.name, "model": case.model, "T": case.length, "find": case.find, "options": case.options}
     return {**row, "measured_bytes": ran["peak_bytes"], "ratio": ratio, **parts}
 

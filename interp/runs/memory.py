@@ -81,15 +81,26 @@ def _main_memory() -> int:
 
 
 def warm() -> None:
-    """Import what a scan will, and have the matrix library make its buffers, so that `held` counts them already."""
+    """Import what a scan will, and run its steps on a toy, so that `held` counts libraries, their code and buffers."""
     import pandas  # noqa: F401
     import plotly.graph_objects  # noqa: F401
     import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
 
-    import interp.models.self_check
-    import interp.runs.scan
-    import interp.tracing.statistics
-    import interp.tracing.tracer  # noqa: F401
+    import interp.runs.scan  # noqa: F401
+    from interp.models.quiet import quiet
+    from interp.models.self_check import self_check
+    from interp.tracing.calls import next_token_loss
+    from interp.tracing.statistics import Received
+    from interp.tracing.tracer import trace
 
-    square = torch.ones(256, 256)
-    (square @ square).sum().item()
+    shape: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    with quiet(), torch.random.fork_rng(devices=[]):
+        toy = LlamaForCausalLM(
+            LlamaConfig(**shape, num_attention_heads=4, vocab_size=64, max_position_embeddings=64)
+        ).eval()
+    self_check(toy)
+    ids = list(range(32))
+    with trace(toy, read=["blocks.*.hook_resid_post"], stats=[Received()]) as t:
+        next_token_loss(t.run(ids).logits, ids)
+        t.stats["received"].sum()

@@ -157,15 +157,15 @@ def _phase(
         counted = longest if effort.logits is None else min(longest, effort.logits)
         loss = 4 + (4 if width < 4 else 0)  # log-probabilities; and in half precision the logits in float32
         logits = counted * shapes.vocab * (width + max(loss, 0 if chunk is None else width))
-    tensors = layer_tensors(shapes, tokens, longest)
+    at_once, ever = layer_bytes(shapes, tokens, longest)
     rows = rows_of(shapes, budget, longest, max(1, effort.at_once // longest))
     block = 4 * max(1, effort.at_once // longest) * shapes.heads * min(rows, tokens) * longest
     block *= BLOCK_COPIES if edits else 1
-    inside, left = sum(tensors), sum(one for one in tensors if one <= KEPT and shapes.device == "cpu")
-    if inside + block > left + logits:
-        logits = 0  # not there yet
+    kept = ever if shapes.device == "cpu" else 0
+    if at_once + block > kept + logits:
+        inside, logits = at_once, 0  # not there yet
     else:
-        inside, block = left, block if block <= KEPT and shapes.device == "cpu" else 0
+        inside, block = kept, block if block <= KEPT and shapes.device == "cpu" else 0
     made = {"states": states, "layer": inside, "block": block, "logits": logits}
     return {**made, "cache": 0 if chunk is None else cache(shapes, longest)}
 
@@ -178,8 +178,9 @@ def _states(shapes: Shapes, effort: Effort, lengths: Sequence[int], budget: Budg
     return round(one * max(*lengths, 1))
 
 
-def layer_tensors(shapes: Shapes, tokens: int, keys: int) -> list[int]:
-    """Bytes of the tensors that one layer has at once, for `tokens` new tokens and `keys` in all."""
+def layer_bytes(shapes: Shapes, tokens: int, keys: int) -> tuple[int, int]:
+    """Bytes inside of one layer, for `tokens` new tokens and `keys` in all: (the most it has at once, what it leaves
+    with the process when it is done: each of its tensors of up to `KEPT` bytes has had a place there)."""
     width, half = shapes.width, shapes.width < 4
     state, inner = tokens * shapes.d_model, tokens * shapes.heads * shapes.d_head
     shared = shapes.kv_heads * shapes.d_head
@@ -191,7 +192,9 @@ def layer_tensors(shapes: Shapes, tokens: int, keys: int) -> list[int]:
     attention += [keys * shared * 4] * 2 if half else []  # keys and values in float32
     mlp = [tokens * shapes.d_mlp * width] * 3  # gate, up, and their product
     masks = [tokens * keys] if shapes.window is not None and keys > shapes.window else []
-    return outside + masks + max(norm, attention, mlp, key=sum)
+    steps = (norm, attention, mlp)
+    ever = [one for step in (outside, masks, *steps) for one in step if one <= KEPT]
+    return sum(outside) + sum(masks) + max(map(sum, steps)), sum(ever)
 
 
 def rows_of(shapes: Shapes, budget: Budget, keys: int, sequences: int = 1) -> int:

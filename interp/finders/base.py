@@ -48,7 +48,8 @@ class Unit:
 
 @dataclass(frozen=True)
 class Effort:
-    """What a run asks of the model, in all phases together, for ``--dry-run`` and the memory plan; upper bounds where it cannot be known.
+    """What a run asks of the model, in all phases together, for ``--dry-run`` and the memory plan; upper bounds where
+    it cannot be known.
 
     Attributes:
         passes: forward passes over a prompt, mean.

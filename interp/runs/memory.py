@@ -7,6 +7,7 @@ On CUDA it is what torch has allocated on the device; the CUDA context is not pa
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,7 @@ def _main_memory() -> int:
     return max(0, min(available, limit - used + int(cached[1] if cached else 0)))
 
 
+@functools.lru_cache(maxsize=1)
 def warm() -> None:
     """Import what a scan will, and run its steps on a toy, so that `held` counts libraries, their code and buffers."""
     import pandas  # noqa: F401

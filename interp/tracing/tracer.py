@@ -179,6 +179,7 @@ class Trace:
             vars(self.guarded.pop()).pop("reorder_cache", None)
         for one in self.passes:
             one.cache = None
+        self.taps = []  # they hold this trace: in a circle, what was read would outlive it until a garbage search
         if stack is not None:
             stack.close()
 

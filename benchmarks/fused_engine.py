@@ -182,7 +182,8 @@ def main() -> None:
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(result, indent=1) + "\n")
     for row in rows:
-        print(f"{row.what}: {row.ratio:.2f} {row.unit} ({row.against}; {row.note})")
+        told = "not measured" if row.ratio is None else f"{row.ratio:.2f} {row.unit}"
+        print(f"{row.what}: {told} ({row.against}; {row.note})")
     if not has_gpu:
         print("no GPU here: Qwen3-14B's shape was not measured")
 

@@ -135,7 +135,9 @@ def outcome(one: Benchmark, size: str, here: Path, results: Path, wanted: bool, 
     kept, arguments = results / f"{one.name}.json", list(one.arguments(size))
     there = read(kept)
     run = there.get("run", {}) if isinstance(there.get("run"), dict) else {}
-    if not fresh and run and (run.get("arguments") == arguments or not wanted):
+    # what could not be measured (no network, no GPU) is tried again
+    measured = any(row.get("ratio") is not None for row in there.get("suite", []))
+    if not fresh and run and ((run.get("arguments") == arguments and measured) or not wanted):
         return run | {"state": KEPT, "rows": there.get("suite", [])}
     if not wanted:
         return {"name": one.name, "state": LEFT_OUT}

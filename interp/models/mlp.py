@@ -116,6 +116,8 @@ def fired(sites: SiteMap, layer: int, vectors: Tensor) -> Fired:
     index, weight = _routing(calls, len(vectors), f"{type(experts).__name__} in block {layer}")
     try:
         one = [experts(vectors, index[:, i : i + 1], weight[:, i : i + 1]) for i in range(index.shape[1])]
+    except torch.OutOfMemoryError:
+        raise
     except (TypeError, ValueError, RuntimeError, IndexError) as error:  # foreign code, called in a way of our own
         raise SiteError(
             f"{type(experts).__name__} in block {layer} cannot be called with one choice a token: {error}"

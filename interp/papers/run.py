@@ -125,10 +125,15 @@ def reproduce(
         RunFolder(out).prepare()
     started = provenance.now()
     with reporting.choose(quiet=not progress) as told:
-        for one in plans:
-            refuse_too_little(one, model)
-        loaded, checked = load_checked(model, plans[0].load_options, told)
-        groups = [one.prompts(loaded) for one in plans]
+        try:
+            for one in plans:
+                refuse_too_little(one, model)
+            loaded, checked = load_checked(model, plans[0].load_options, told)
+            groups = [one.prompts(loaded) for one in plans]
+        except BaseException:
+            if out is not None:
+                RunFolder(out).leave()
+            raise
         by_task = dict(zip(chosen.tasks, groups, strict=True)) if chosen.tasks else {}
         ready = distinct_names([one for group in groups for one in group]) if by_task else _together(groups, limit)
         made = tuple((one.name, one.finder, tuple(sorted(one.settings.items()))) for one in runs)

@@ -16,8 +16,15 @@ from interp.errors import InterpError
 from interp.runs.memory_plan import LEAST_CHUNK, Sizes, sizes_told, smaller_block
 from interp.tracing.budget import Budget, within
 
-PHRASES = ("can't allocate memory", "not enough memory", "out of memory", "cannot allocate memory", "buffer size")
-"""Of what torch raises as a plain RuntimeError, on the CPU and on MPS."""
+PHRASES = (
+    "can't allocate memory",
+    "not enough memory",
+    "out of memory",
+    "cannot allocate memory",
+    "buffer size",
+    "alloc_failed",
+)
+"""Of what torch raises as a plain RuntimeError: on the CPU, on MPS, and where cuBLAS or cuDNN find no room."""
 LARGE = 1 << 26
 """A unit of so many bytes leaves garbage worth a search."""
 

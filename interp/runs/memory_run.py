@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,12 +16,13 @@ from interp.tracing.engines import using
 
 
 def refuse_too_little(planned: Any, model: Any) -> None:
-    """Before any weights are loaded, where `planned.memory` was given.
+    """Before any weights are loaded, where `planned.memory` was given; a model that is loaded already is scanned in the
+    smallest pieces instead, for its memory is taken.
 
     Raises:
         UsageError: the smallest pieces do not fit into it (`interp.runs.memory_plan.foreseen`).
     """
-    if planned.memory is not None:
+    if planned.memory is not None and isinstance(model, str | os.PathLike):
         foreseen(planned, model)
 
 

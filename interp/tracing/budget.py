@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -34,3 +34,10 @@ def within(budget: Budget) -> Iterator[None]:
         yield
     finally:
         BUDGET.reset(token)
+
+
+@contextmanager
+def whole_prompts() -> Iterator[None]:
+    """Inside, prompts are read in one piece, whatever the plan: blocks that are passed over fill no KV cache."""
+    with within(replace(BUDGET.get(), chunk=None)):
+        yield

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from interp.errors import TraceError
 from interp.models.device import input_device
 from interp.models.sites import SiteMap
+from interp.tracing.budget import whole_prompts
 from interp.tracing.inputs import unwrap
 from interp.tracing.passes import PROBING
 
@@ -114,6 +115,7 @@ def passed_over(model: Any, first: int, last: int | None = None) -> Iterator[Non
         return forward
 
     with ExitStack() as stack:
+        stack.enter_context(whole_prompts())
         for layer in (*range(first), *range(end + 1, sites.n_layers)):
             stack.enter_context(replaced(sites.block(layer), through(layer)))
         yield
@@ -145,6 +147,7 @@ def attention_given(model: Any, results: Mapping[int, Tensor]) -> Iterator[None]
         return forward
 
     with ExitStack() as stack:
+        stack.enter_context(whole_prompts())
         for layer in results:
             stack.enter_context(replaced(sites.attention(layer), known(layer)))
         yield

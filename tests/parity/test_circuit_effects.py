@@ -13,6 +13,7 @@ from interp.circuits.attribution import attributions
 from interp.circuits.effects import Effects, direct_effects, total_effects
 from interp.circuits.paths import Receivers, path_effects
 from interp.circuits.states import Sides
+from interp.tracing.budget import Budget, within
 from tests.circuit_pairs import random_sides
 from tests.contracts.conftest import fingerprint
 from tests.plain_circuits import Slow
@@ -157,6 +158,16 @@ def test_attributions_at_positions_of_each_pairs_own_add_up() -> None:
     np.testing.assert_allclose(one.mlps + other.mlps, whole.mlps, atol=1e-5)
     same = [attributions(model, sides, positions=at) for at in (second[:1].expand(3, -1), [4])]
     np.testing.assert_array_equal(same[0].heads, same[1].heads)
+
+
+def test_a_plan_of_chunks_leaves_attributions_as_they_are(case: tuple[Any, Sides, Slow]) -> None:
+    """Half of their runs pass over blocks, whose KV caches stay empty."""
+    model, sides, _ = case
+    whole = attributions(model, sides, points=2)
+    with within(Budget(chunk=4)):
+        planned = attributions(model, sides, points=2)
+    np.testing.assert_allclose(planned.heads, whole.heads, atol=1e-5)
+    np.testing.assert_allclose(planned.mlps, whole.mlps, atol=1e-5)
 
 
 def test_attributions_are_slopes(case: tuple[Any, Sides, Slow]) -> None:

@@ -25,8 +25,6 @@ PHRASES = (
     "alloc_failed",
 )
 """Of what torch raises as a plain RuntimeError: on the CPU, on MPS, and where cuBLAS or cuDNN find no room."""
-LARGE = 1 << 26
-"""A unit of so many bytes leaves garbage worth a search."""
 
 
 class OutOfMemoryError(InterpError):
@@ -73,8 +71,6 @@ class Retry:
             self.release()
             freed()
             self.halve(told)
-        if self.sizes.parts.running >= LARGE:
-            gc.collect()
         return made
 
     def halve(self, told: str) -> None:

@@ -333,3 +333,17 @@ def test_a_trace_works_on_a_copy_made_inside_a_trace() -> None:
     with trace(hf, edit=[ZeroHeads([(0, 0)])]), torch.no_grad():
         torch.testing.assert_close(twin(IDS).logits, expected)
     assert hf.config._attn_implementation != NAME
+
+
+def test_what_a_closed_trace_read_goes_with_it() -> None:
+    """Not when a garbage search comes by: on a long prompt that may be gigabytes later."""
+    gc.collect()
+    gc.disable()
+    try:
+        with trace(tiny("llama"), read=["blocks.*.hook_resid_post"], stats=[Received()]) as t:
+            t.run(IDS)
+        state = weakref.ref(t["blocks.1.hook_resid_post"])
+        del t
+        assert state() is None
+    finally:
+        gc.enable()

@@ -11,7 +11,7 @@ from interp.activations.index import POSITIONS, Index
 from interp.errors import UsageError
 from interp.registry import unknown
 from interp.runs import sources
-from interp.runs.plan import LOAD_OPTIONS, MAX_LENGTH, MIN_LENGTH
+from interp.runs.plan import LOAD_OPTIONS, MAX_LENGTH, check_bounds
 from probes.base import Prompt
 
 DEFAULT_SITES = ("blocks.*.hook_resid_post",)
@@ -71,12 +71,7 @@ def wanted(
     Raises:
         UsageError: whatever is wrong, naming the argument, its value and what would do.
     """
-    if limit is not None and limit < 1:
-        raise UsageError(f"--limit {limit}: at least 1 prompt is needed")
-    if max_length is not None and max_length < MIN_LENGTH:
-        raise UsageError(f"--max-length {max_length}: at least {MIN_LENGTH} tokens are needed")
-    if seed < 0:
-        raise UsageError(f"--seed {seed}: a seed is 0 or more")
+    check_bounds(limit, max_length, seed)
     if positions is not None and positions not in POSITIONS:
         raise UsageError(f"--positions {positions!r}: expected {' or '.join(POSITIONS)}")
     if dtype_store is not None and dtype_store not in STORE_DTYPES:

@@ -36,7 +36,7 @@ from interp.probing import check, labels, pictures, words
 from interp.probing.config import COLUMNS, ProbeConfig, plain_number, selected
 from interp.probing.fit import best_of, fit
 from interp.probing.rows import row, table_of
-from interp.probing.task import Examples, halves, prefix_of, task_of
+from interp.probing.task import Examples, drawn, halves, prefix_of, task_of
 from interp.registry import finder
 from interp.runs.store import digest
 from probes.base import Prompt
@@ -69,7 +69,8 @@ class LinearProbe:
             states = [traced[site][0].to("cpu").float().flatten(1).numpy() for site in sites]
         arrays = {}
         for number, name in enumerate(config.positions or labels.default_positions(asked)):
-            places = drawn(prompt, labels.places(prompt, name), asked, config)
+            known = [place for place in labels.places(prompt, name) if asked.of(prompt, place) is not None]
+            places = np.array(drawn(prompt, known, config), dtype=np.int64)
             arrays[f"position.{number}"] = places
             arrays[f"states.{number}"] = np.stack([state[places] for state in states])
             if not np.isfinite(arrays[f"states.{number}"]).all():
@@ -144,15 +145,6 @@ class LinearProbe:
             verification=verification,
             verdict=f"{findings.verdict} {words.effect_sentence(findings, verification)}",
         )
-
-
-def drawn(prompt: Prompt, places: Sequence[int], asked: labels.Question, config: ProbeConfig) -> np.ndarray:
-    """Those of the positions that have a label, at most `config.tokens`, drawn by seed and prompt; ascending."""
-    known = [place for place in places if asked.of(prompt, place) is not None]
-    if len(known) > config.tokens:
-        rng = np.random.default_rng((config.seed, int(prompt.hash[:15], 16)))
-        known = sorted(rng.choice(known, config.tokens, replace=False).tolist())
-    return np.array(known, dtype=np.int64)
 
 
 def strata(prompts: Sequence[Prompt], asked: labels.Question) -> list[Any]:

@@ -14,7 +14,7 @@ from interp.probing import labels as asking
 from interp.probing.config import ProbeConfig, plain_number
 from interp.probing.fit import Removal, best_of, fit
 from interp.probing.rows import row, table_of
-from interp.probing.task import Examples, halves, prefix_of, task_of
+from interp.probing.task import Examples, drawn, halves, prefix_of, task_of
 from interp.probing.words import sentence
 from interp.registry import unknown
 from interp.runs.settings import make_config
@@ -176,9 +176,7 @@ def _examples(
         wanted = set(asking.places(prompt, where))
         here = [(int(at), start + i) for i, at in enumerate(held) if int(at) in wanted]
         known = [(at, row, value) for at, row in here if (value := label(prompt, at, number, row)) is not None]
-        if len(known) > config.tokens:
-            rng = np.random.default_rng((config.seed, int(prompt.hash[:15], 16)))
-            known = [known[i] for i in sorted(rng.choice(len(known), config.tokens, replace=False))]
+        known = drawn(prompt, known, config)
         told += [(number, at, prompt.ids[at], value) for at, _, value in known]
         rows += [row for _, row, _ in known]
         start += len(held)

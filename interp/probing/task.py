@@ -12,13 +12,15 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from interp.probing.config import ProbeConfig, plain_number
 from interp.verify import MIN_PROMPTS
 from probes.base import Prompt
+
+T = TypeVar("T")
 
 MIN_TRAIN = 3
 """Prompts left to train before `MIN_PROMPTS` are held out at any share."""
@@ -46,6 +48,14 @@ class Examples:
 def prefix_of(prompt: Prompt, position: int) -> str:
     """Hash of a prompt's tokens up to and with `position`."""
     return hashlib.sha256(np.array(prompt.ids[: position + 1], dtype=np.int64).tobytes()).hexdigest()
+
+
+def drawn(prompt: Prompt, known: Sequence[T], config: ProbeConfig) -> list[T]:
+    """At most `config.tokens` of a prompt's examples, in order, drawn by seed and prompt."""
+    if len(known) <= config.tokens:
+        return list(known)
+    rng = np.random.default_rng((config.seed, int(prompt.hash[:15], 16)))
+    return [known[i] for i in sorted(rng.choice(len(known), config.tokens, replace=False))]
 
 
 @dataclass(frozen=True)

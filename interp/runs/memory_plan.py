@@ -16,8 +16,8 @@ from interp.finders.base import Effort
 from interp.runs import memory
 from interp.runs.memory import told
 from interp.runs.memory_model import shapes_of
-from interp.runs.memory_shapes import MAX_ROWS, MIN_ROWS, Parts, Shapes, parts
-from interp.tracing.budget import Budget
+from interp.runs.memory_shapes import Parts, Shapes, parts
+from interp.tracing.budget import MIN_ROWS, Budget
 
 LEAST_CHUNK = 256
 FORWARDS = 8.0  # passes over a prompt where a finder does not say: one to measure, the rest for the check
@@ -175,7 +175,7 @@ def smaller_block(budget: Budget, heads: int, longest: int) -> Budget | None:
 
     What finders hold side by side is halved with it.
     """
-    rows = max(MIN_ROWS, min(MAX_ROWS, budget.block_elements // (heads * longest) // 16 * 16))
+    rows = budget.rows(heads * longest)
     if rows <= MIN_ROWS:
         return None
     rows = max(MIN_ROWS, rows // 32 * 16)

@@ -20,8 +20,6 @@ from interp.tracing.budget import Budget
 
 KEPT = 1 << 25
 """glibc gives tensors up to so many bytes (M_MMAP_THRESHOLD_MAX) no mapping of their own, so freed they stay."""
-MAX_ROWS = 128
-MIN_ROWS = 16
 BLOCK_COPIES = 3
 """Of a block under edits: scores, rows edited, and what chooses between them."""
 
@@ -199,5 +197,4 @@ def layer_bytes(shapes: Shapes, tokens: int, keys: int) -> tuple[int, int]:
 
 def rows_of(shapes: Shapes, budget: Budget, keys: int, sequences: int = 1) -> int:
     """Query rows in a block (`interp.tracing.attention.rows_per_block`)."""
-    rows = budget.block_elements // max(1, sequences * shapes.heads * keys)
-    return max(MIN_ROWS, min(MAX_ROWS, rows // 16 * 16))
+    return budget.rows(sequences * shapes.heads * keys)

@@ -99,6 +99,16 @@ class Plan:
         return self.max_length if model.max_positions is None else min(self.max_length, model.max_positions)
 
 
+def check_bounds(limit: int | None, max_length: int | None, seed: int) -> None:
+    """`UsageError` for a number of prompts, a length or a seed that cannot be."""
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit {limit}: at least 1 prompt is needed")
+    if max_length is not None and max_length < MIN_LENGTH:
+        raise UsageError(f"--max-length {max_length}: at least {MIN_LENGTH} tokens are needed")
+    if seed < 0:
+        raise UsageError(f"--seed {seed}: a seed is 0 or more")
+
+
 def plan(
     find: str = "sinks",
     *,
@@ -122,14 +132,9 @@ def plan(
     Raises:
         UsageError: whatever is wrong with the request, naming the argument, its value and what would do.
     """
-    if limit is not None and limit < 1:
-        raise UsageError(f"--limit {limit}: at least 1 prompt is needed")
-    if max_length is not None and max_length < MIN_LENGTH:
-        raise UsageError(f"--max-length {max_length}: at least {MIN_LENGTH} tokens are needed")
+    check_bounds(limit, max_length, seed)
     if generate is not None and generate < 1:
         raise UsageError(f"--generate {generate}: at least 1 token is needed; leave it out for none")
-    if seed < 0:
-        raise UsageError(f"--seed {seed}: a seed is 0 or more")
     for name in load_options:
         if name not in LOAD_OPTIONS:
             raise UsageError(unknown("argument of scan", name, [*_ARGUMENTS, "keep_arrays", *LOAD_OPTIONS]))

@@ -17,7 +17,6 @@ from interp.errors import TraceError
 from interp.tracing.budget import BUDGET
 
 NAME = "interp_streamed"
-MIN_ROWS, MAX_ROWS = 16, 128
 LOOP_ROWS = 128  # on a CPU, one matmul a KV head beats a batched one from so many rows on (measured, 2 cores)
 
 # Keywords transformers passes along that cannot change the result of one attention call.
@@ -49,10 +48,7 @@ class RowRules:
 
 def rows_per_block(batch: int, heads: int, keys: int, block_rows: int | None = None) -> int:
     """Query rows in one block: as many as keep the scores within the budget of the run."""
-    if block_rows is not None:
-        return block_rows
-    rows = BUDGET.get().block_elements // max(1, batch * heads * keys)
-    return max(MIN_ROWS, min(MAX_ROWS, rows // 16 * 16))
+    return BUDGET.get().rows(batch * heads * keys) if block_rows is None else block_rows
 
 
 def check_keywords(module: nn.Module, keywords: dict[str, object]) -> None:

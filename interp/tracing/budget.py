@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 
+MIN_ROWS, MAX_ROWS = 16, 128
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -21,6 +23,11 @@ class Budget:
     block_elements: int = 1 << 23  # 32 MiB of float32, about a last-level cache
     chunk: int | None = None
     states: int = 1 << 28
+
+    def rows(self, scores: int) -> int:
+        """Query rows in one block, where a row has so many scores, all heads and sequences together."""
+        rows = self.block_elements // max(1, scores)
+        return max(MIN_ROWS, min(MAX_ROWS, rows // 16 * 16))
 
 
 BUDGET: ContextVar[Budget] = ContextVar("budget", default=Budget())  # noqa: B039 - frozen

@@ -112,7 +112,12 @@ class Trace:
         if cache is not None:
             kwargs = {cache_name(self.hf): cache, "use_cache": True, **kwargs}
         planned = BUDGET.get().chunk
-        if chunk is None and planned and not (self.row_edits or self.site_edits or self.grad):
+        if (
+            chunk is None
+            and planned
+            and planned < ids.shape[1]
+            and not (self.row_edits or self.site_edits or self.grad)
+        ):
             chunk = None if obstacle(self.hf, ids.shape[1], kwargs) else planned
         if chunk is None or chunk >= ids.shape[1]:
             return self.hf(input_ids=ids, **{"use_cache": False, **kwargs})

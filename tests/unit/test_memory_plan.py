@@ -18,10 +18,10 @@ from interp.finders.base import Effort
 from interp.runs import memory
 from interp.runs.memory_model import inner_width, shapes_of, stored_weights
 from interp.runs.memory_plan import LEAST_CHUNK, budgets, choose, refusal, sizes_told, smaller_block
-from interp.runs.memory_shapes import MIN_ROWS, Shapes, cache, parts, rows_of
+from interp.runs.memory_shapes import Shapes, cache, parts, rows_of
 from interp.runs.plan import plan
 from interp.tracing.attention import rows_per_block
-from interp.tracing.budget import BUDGET, Budget, within
+from interp.tracing.budget import BUDGET, MIN_ROWS, Budget, within
 from interp.tracing.engines import CHOSEN
 from tests.mass_finder import MassFinder, registered, save_tiny
 from tests.tiny import tiny

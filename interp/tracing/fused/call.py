@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -73,11 +72,6 @@ class Call:
         scaled = products * self.scaling
         return scaled if self.softcap is None else torch.tanh(scaled / self.softcap) * self.softcap
 
-    @property
-    def repeated_key(self) -> Float[Tensor, "batch head key d"]:
-        """The key of every query head."""
-        return self.key.repeat_interleave(self.groups, 1) if self.groups > 1 else self.key
-
 
 def attended(call: Call, value: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """(attention's output [batch, head, query, d_v], logsumexp [batch, head, query] with the learned sinks in it); the
@@ -120,23 +114,24 @@ def received(
     """Weighted attention each key gets: sum over queries of w_i exp(score_ij - lse_i); weights may have any sign.
 
     With keys and queries exchanged, that sum is the exponential of a logsumexp: attention from key j over the queries
-    with scores q_i.k_j * scaling - lse_i + log w_i, the two last terms in one further axis of the head. Run backwards
+    with scores q_i.k_j * scaling - lse_i + log w_i. Run backwards
     in time, "queries at or after me" is causal attention again, so a fused kernel computes it, for about the cost of
     one more attention forward.
     """
-    total = signed(lambda weight: one_sided(call, lse, weight), weights)
+    sums = flex.column_sums if wants_flex(call, True) else column_sums
+
+    def one_sided(weight: Tensor) -> Tensor:
+        offsets = (weight.log()[:, None] - lse).nan_to_num(HIDDEN, HIDDEN, HIDDEN).clamp_min(HIDDEN)
+        return sums(call, offsets)
+
+    total = one_sided(weights.clamp_min(0))
+    if bool((weights < 0).any()):
+        total = total - one_sided((-weights).clamp_min(0))
     return total if call.valid is None else total * call.valid[:, None]
 
 
-def signed(sums: Callable[[Tensor], Tensor], weights: Tensor) -> Tensor:
-    """What `sums` makes of weights that may be negative, from what it makes of those that are not."""
-    total = sums(weights.clamp_min(0))
-    return total - sums((-weights).clamp_min(0)) if bool((weights < 0).any()) else total
-
-
-def one_sided(call: Call, lse: Tensor, weights: Tensor) -> Tensor:
-    """`received` for weights that are not negative."""
-    offsets = (weights.log()[:, None] - lse).nan_to_num(HIDDEN, HIDDEN, HIDDEN).clamp_min(HIDDEN)
+def column_sums(call: Call, offsets: Float[Tensor, "batch head query"]) -> Float[Tensor, "batch head key"]:
+    """Sum over the queries that see a key of exp(score + offset), by plain kernels: the offset is a further axis."""
     past = call.past
     key = torch.nn.functional.pad(call.key.float(), (0, 1), value=1.0)
     queries = torch.cat([call.query.float() * call.scaling, offsets[..., None]], -1)

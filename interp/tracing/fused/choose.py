@@ -46,8 +46,8 @@ def fused_attention(
     asked: list[Any] = []
     for tap in taps if made is not None else ():
         parts, missing = tap.asks(call.query.shape, call.key.shape[2])
-        asked += [(tap, *part) for part in parts if can(part[1], call.softcap)]
-        names = [*missing, *(part[0] for part in parts if not can(part[1], call.softcap))]
+        names = [*missing, *(name for name, part in parts if not can(part, call.softcap))]
+        asked += [(tap, name, part) for name, part in parts if name not in names]
         why = f"{', '.join(names)} need the rows themselves" if names else why
     if why or made is None:
         for tap in taps if forced or broken else ():

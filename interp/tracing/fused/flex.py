@@ -68,31 +68,17 @@ def attended(call: Call, value: Tensor) -> tuple[Tensor, Tensor]:
     return out.flatten(1, 2), torch.stack(lses, 2).flatten(1, 2)
 
 
-def received(call: Call, lse: Tensor, weights: Tensor) -> Tensor:
-    """See `interp.tracing.fused.call.received`: attention from keys over queries, whose logsumexp is the column sum.
-
-    Here the two terms are added to the score, which no precision of the model's can blur.
-    """
-    from interp.tracing.fused.call import HIDDEN, signed
-
+def column_sums(call: Call, offsets: Tensor) -> Tensor:
+    """See `interp.tracing.fused.call.column_sums`; here the offset is added to the score, which no precision of the
+    model's can blur."""
     seen = backward_mask(call)
-
-    def one_sided(weight: Tensor) -> Tensor:
-        offsets = (weight.log()[:, None] - lse).nan_to_num(HIDDEN, HIDDEN, HIDDEN).clamp_min(HIDDEN)
-        nothing = call.query.new_zeros(len(lse), call.key.shape[1], call.query.shape[2], NARROW)
-        sums = []
-        pairs = zip(
-            call.query.unflatten(1, (-1, call.groups)).unbind(2),
-            offsets.unflatten(1, (-1, call.groups)).unbind(2),
-            strict=True,
-        )
-        for group, offset in pairs:
-            sums.append(
-                run(call.key.to(group.dtype), group, nothing, capped(call.softcap, offset), seen, call.scaling)[1]
-            )
-        return torch.stack(sums, 2).flatten(1, 2).exp().nan_to_num(0.0)
-
-    return signed(one_sided, weights)
+    nothing = call.query.new_zeros(len(offsets), call.key.shape[1], call.query.shape[2], NARROW)
+    parts = (one.unflatten(1, (-1, call.groups)).unbind(2) for one in (call.query, offsets))
+    sums = [
+        run(call.key.to(query.dtype), query, nothing, capped(call.softcap, offset), seen, call.scaling)[1]
+        for query, offset in zip(*parts, strict=True)
+    ]
+    return torch.stack(sums, 2).flatten(1, 2).exp().nan_to_num(0.0)
 
 
 def capped(softcap: float | None, offset: Tensor | None = None) -> Any:

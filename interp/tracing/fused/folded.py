@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from interp.scoring.asked import Asked, Folded
-from interp.tracing.fused import columns
-from interp.tracing.fused.call import Call, attended
+from interp.tracing.fused.call import Call, attended, received
 from interp.tracing.fused.kernels import padded
 
 STRIP = 8192  # queries at once, where each has one key
@@ -29,7 +28,7 @@ def fold(call: Call, lse: Tensor, asked: Asked, key_start: int) -> Folded:
     folded = Folded(nothing, nothing, nothing, nothing, nothing, nothing)
     if asked.received is not None:
         weights = torch.from_numpy(asked.received).to(device)
-        folded.received = plain(columns.received(call, lse, weights))
+        folded.received = plain(received(call, lse, weights))
     if asked.row_sum or asked.entropy:
         mass = row_sum(call, lse)
         folded.row_sum = plain(mass)

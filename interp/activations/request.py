@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from interp.activations.index import POSITIONS, Index
+from interp.amounts import parse, told
 from interp.errors import UsageError
 from interp.registry import unknown
 from interp.runs import sources
@@ -17,8 +17,6 @@ from probes.base import Prompt
 DEFAULT_SITES = ("blocks.*.hook_resid_post",)
 STORE_DTYPES = ("as-is", "float16", "bfloat16", "float32")
 SHARD_SIZE = "256MB"
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*")
 LARGEST = 64 * 10**9
 """A shard is held in memory; larger ones would be a mistake."""
 
@@ -102,11 +100,9 @@ def size_of(given: str | int) -> int:
     Raises:
         UsageError: it is no size, or none a shard can have.
     """
-    match = _SIZE.fullmatch(str(given))
-    unit = _UNITS.get(match[2].upper()) if match else None
-    size = None if match is None or unit is None else int(float(match[1]) * unit)
-    if size is None or not 1 <= size <= LARGEST:
-        raise UsageError(f"--shard-size {given!r}: expected a size up to {LARGEST // 10**9}GB, such as {SHARD_SIZE}")
+    size = parse(given, "--shard-size")
+    if size is None or size > LARGEST:
+        raise UsageError(f"--shard-size {given}: expected {told(LARGEST)} at the most, such as {SHARD_SIZE}")
     return size
 
 

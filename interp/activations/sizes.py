@@ -12,6 +12,7 @@ from typing import Any
 from interp.activations.index import Entry, SiteSpec, StoreError, inspect, read_index, read_records
 from interp.activations.request import DEFAULT_SITES, settle, wanted
 from interp.activations.writer import dtype_name
+from interp.amounts import told
 from interp.errors import LoadError
 from interp.tracing.tracer import trace
 from probes.base import Prompt
@@ -194,8 +195,3 @@ def free_bytes(folder: Path) -> int | None:
         return None if there is None else shutil.disk_usage(there).free
     except OSError:
         return None
-
-
-def told(count: int) -> str:
-    """``1.20 GB``."""
-    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

@@ -21,6 +21,7 @@ from interp.circuits.dla import NORMED, direct_logit_attribution, through_norm
 from interp.circuits.pairs import Batch, batches, pair_of
 from interp.circuits.states import sides_of, states_of
 from interp.errors import UsageError
+from interp.tracing.budget import BUDGET
 from interp.tracing.calls import skip_logits
 from interp.tracing.tracer import trace
 from probes.base import Prompt
@@ -45,7 +46,8 @@ def gained(model: Any, prompts: Sequence[Prompt], movers: Collection[Head], conf
         SiteError: a norm is no rescaling.
     """
     by_layer = _by_layer(model, movers)
-    groups = list(batches([pair_of(prompt) for prompt in prompts], max(1, config.tokens // _longest(prompts))))
+    most = max(1, BUDGET.get().side_by_side(config.tokens) // _longest(prompts))
+    groups = list(batches([pair_of(prompt) for prompt in prompts], most))
     means = _means(model, [batch for _, batch in groups], by_layer) if config.knockout == "mean" else {}
     found = np.full((model.n_layers, model.n_heads, len(prompts)), np.nan, dtype=np.float32)
     for index, batch in groups:

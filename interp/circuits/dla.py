@@ -22,6 +22,7 @@ from interp.circuits.edits import SetRows, SetStates
 from interp.circuits.effects import Effects, Found
 from interp.circuits.states import Sides
 from interp.errors import SiteError, UsageError
+from interp.models.device import in_memory
 from interp.models.writes import TOLERANCE, factor, not_a_sum
 from interp.tracing.calls import skip_logits
 from interp.tracing.tracer import trace
@@ -119,7 +120,9 @@ def _last_tokens(model: Any, sides: Sides) -> dict[str, Tensor]:
 def _unembedded(model: Any, sides: Sides) -> tuple[Tensor, Tensor]:
     """(direction [pair, d_model] in what the unembedding reads, constant [pair]) of the logit difference."""
     module, batch = model.sites.binding("unembed.hook_out").module, sides.batch
-    weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
+    plain = isinstance(getattr(module, "weight", None), Tensor)
+    weight = in_memory(module, "weight") if plain else None
+    bias = None if getattr(module, "bias", None) is None else in_memory(module, "bias")
     if not isinstance(weight, Tensor) or not weight.is_floating_point() or weight.shape[-1] != model.d_model:
         raise UsageError(
             f"direct logit attribution: the unembedding ({type(module).__name__}) does not read the residual stream "

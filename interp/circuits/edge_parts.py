@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from interp.circuits.edges import SIDES, graph_of
 from interp.errors import SiteError
 from interp.models.binding import take
+from interp.models.device import in_memory
 from interp.models.fused import is_conv1d
 from interp.models.structure import Parts
 from interp.models.writes import factor, not_a_sum
@@ -67,12 +68,13 @@ class EdgeParts:
         """A projection: W [d_model, head, d_head] and b [head, d_head] or None."""
         binding = self.sites.binding(f"blocks.{layer}.attn.hook_{side}")
         module, weight = binding.module, getattr(binding.module, "weight", None)
+        weight = in_memory(module, "weight") if isinstance(weight, Tensor) else None
         if not isinstance(weight, Tensor) or weight.ndim != 2 or not weight.is_floating_point():
             raise SiteError(
                 f"{binding.site}: a {type(module).__name__}; a projection with an unpacked weight is needed"
             )
         rows, bias = (weight if is_conv1d(module) else weight.T), getattr(module, "bias", None)
-        of_bias = None if bias is None else take(binding, bias.detach()[None, None])[0, 0].float()
+        of_bias = None if bias is None else take(binding, in_memory(module, "bias").detach()[None, None])[0, 0].float()
         return take(binding, rows.detach()[None])[0].float(), of_bias
 
     def project(self, layer: int, side: str, states: Tensor) -> Tensor:

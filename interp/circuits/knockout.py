@@ -27,6 +27,7 @@ from interp.circuits.pairs import Batch, batches, pair_of
 from interp.circuits.roles import ROLES, roles_of
 from interp.circuits.swap import Swap
 from interp.errors import UsageError
+from interp.tracing.budget import BUDGET
 from interp.tracing.calls import skip_logits
 from interp.tracing.partial import passed_over
 from interp.tracing.tracer import trace
@@ -111,6 +112,7 @@ class Knockout:
         self.places = None if at is None else [places(prompt, at) for prompt in self.prompts]
         self.means_from, self.tokens, self.seed = tuple(means_from), tokens, seed
         self.remembered: list[frozenset[Head]] = []
+        self._groups: tuple[int, list[Group]] | None = None
         self.work = 0.0
         names, layers = model.sites.names(), range(model.n_layers)
         with_heads = [layer for layer in layers if f"blocks.{layer}.attn.hook_z" in names]
@@ -165,11 +167,20 @@ class Knockout:
             raise UsageError(f"heads {unknown}: the model has {self.heads[0]} to {self.heads[-1]}")
         return asked
 
-    @cached_property
+    @property
+    def side_by_side(self) -> int:
+        """Tokens that run side by side: `tokens`, or as many as the memory plan still grants."""
+        return BUDGET.get().side_by_side(self.tokens)
+
+    @property
     def groups(self) -> list[Group]:
-        """The prompts by length."""
-        most = min(PAIRS, max(1, self.tokens // max(len(prompt) for prompt in self.prompts)))
-        return [self.group(indices, batch) for indices, batch in batches(self.pairs, most)]
+        """The prompts by length; settled anew, and known runs forgotten, when memory has run out since."""
+        if self._groups is None or self._groups[0] > self.side_by_side:
+            self._groups = None  # before others are made
+            most = min(PAIRS, max(1, self.side_by_side // max(len(prompt) for prompt in self.prompts)))
+            made = [self.group(indices, batch) for indices, batch in batches(self.pairs, most)]
+            self._groups = self.side_by_side, made
+        return self._groups[1]
 
     def group(self, indices: list[int], batch: Batch) -> Group:
         other = None
@@ -215,7 +226,7 @@ class Knockout:
             begins.append((-base, first, out))
         begins.sort(key=lambda one: one[:2])
         n = len(group.indices)
-        cuts = plan([one[:2] for one in begins], n * group.length, self.tokens)
+        cuts = plan([one[:2] for one in begins], n * group.length, self.side_by_side)
         for cut in cuts:
             chunk = begins[cut]
             base, first, _ = chunk[0]

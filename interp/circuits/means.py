@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from interp.circuits.pairs import Pair, pair_of
+from interp.tracing.budget import BUDGET
 from interp.tracing.calls import skip_logits
 from interp.tracing.partial import only_logits
 from interp.tracing.tracer import trace
@@ -141,7 +142,7 @@ class Means:
 
     def read(self, twins: Sequence[Ids]) -> Iterable[dict[int, Tensor]]:
         """Outputs of twins of one length, in pieces."""
-        step = max(1, self.tokens // (READ * len(twins[0])))
+        step = max(1, BUDGET.get().side_by_side(self.tokens) // (READ * len(twins[0])))
         for first in range(0, len(twins), step):
             rows = torch.tensor(twins[first : first + step])
             self.rows += len(rows)

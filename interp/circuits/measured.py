@@ -14,8 +14,10 @@ from interp.circuits.dla import attribution_or_nan
 from interp.circuits.effects import Effects, direct_effects, total_effects
 from interp.circuits.knockout import places
 from interp.circuits.pairs import batch_of, pair_of
+from interp.circuits.pieces import cut, joined
 from interp.circuits.states import Sides, side_by_side, sides_of
 from interp.finders.base import Kept, Unit
+from interp.tracing.budget import BUDGET
 from probes.base import Prompt
 
 PIECE = 32
@@ -56,13 +58,18 @@ def effects_of(model: Any, prompts: Sequence[Prompt], config: CircuitConfig, kep
 
 
 def _piece(model: Any, prompts: Sequence[Prompt], config: CircuitConfig) -> Unit:
+    step = side_by_side(model, len(prompts[0]), PIECE)
+    return joined(_part(model, prompts[here], config) for here in cut(len(prompts), step))
+
+
+def _part(model: Any, prompts: Sequence[Prompt], config: CircuitConfig) -> Unit:
     batch = batch_of([pair_of(prompt) for prompt in prompts])
     sides = sides_of(model, batch)
-    where = positions_of(prompts, config.position)
+    where, rows = positions_of(prompts, config.position), BUDGET.get().side_by_side(config.tokens)
     measured: dict[str, Effects] = {
-        "total": total_effects(model, sides, positions=where, rows=config.tokens),
-        "direct": direct_effects(model, sides, rows=config.tokens),
-        "direct_frozen_mlps": direct_effects(model, sides, freeze_mlps=True, rows=config.tokens),
+        "total": total_effects(model, sides, positions=where, rows=rows),
+        "direct": direct_effects(model, sides, rows=rows),
+        "direct_frozen_mlps": direct_effects(model, sides, freeze_mlps=True, rows=rows),
         "attribution": _attributed(model, sides, where, 1),
         "attribution_ig": _attributed(model, sides, where, config.points),
         "dla": attribution_or_nan(model, sides),

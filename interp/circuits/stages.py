@@ -12,7 +12,7 @@ before look most from where they were read, among the positions where the twins 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
@@ -20,6 +20,7 @@ import numpy as np
 
 from interp.circuits.config import CircuitConfig, Head
 from interp.circuits.pairs import batches, pair_of
+from interp.circuits.pieces import cut, joined
 from interp.circuits.rediscovery import how_many, strongest
 from interp.circuits.roles import ROLES, roles_of
 from interp.circuits.split import halves
@@ -190,20 +191,28 @@ class Runs:
 
         self.batches = batches(self.pairs, side_by_side(model, max(map(len, prompts)), MOST))
         self.held: dict[int, Any] = {}
-        self.room = HELD * BUDGET.get().states // bytes_of_a_token(model)
+        self.states = BUDGET.get().states
+        self.room = HELD * self.states // bytes_of_a_token(model)
 
-    def sides(self, number: int) -> Any:
-        """Both sides of a batch."""
-        from interp.circuits.states import sides_of
+    def sides(self, number: int) -> Iterator[tuple[slice, Any]]:
+        """Both sides of a batch, and which of its pairs: all of them, or part after part where memory has run out."""
+        from interp.circuits.pairs import batch_of
+        from interp.circuits.states import side_by_side, sides_of
 
+        batch, states = self.batches[number][1], BUDGET.get().states
+        if states < self.states:
+            self.held.clear()
+            self.states, self.room = states, 0
         if number in self.held:
-            return self.held[number]
-        batch = self.batches[number][1]
-        sides = sides_of(self.model, batch)
-        if batch.clean.numel() <= self.room:
-            self.held[number] = sides
-            self.room -= batch.clean.numel()
-        return sides
+            yield slice(None), self.held[number]
+            return
+        for here in cut(len(batch), side_by_side(self.model, batch.clean.shape[1], MOST)):
+            whole = here == slice(0, len(batch))
+            sides = sides_of(self.model, batch if whole else batch_of(batch.pairs[here]))
+            if whole and batch.clean.numel() <= self.room:
+                self.held[number] = sides
+                self.room -= batch.clean.numel()
+            yield here, sides
 
     def effects(
         self, number: int, name: str, side: str, receivers: tuple[Head, ...], at: tuple[int, ...]
@@ -234,14 +243,13 @@ class Runs:
         from interp.circuits.effects import direct_effects
         from interp.circuits.paths import Receivers, path_effects
 
-        how: dict[str, Any] = {"freeze_mlps": self.config.freeze_mlps, "rows": self.config.tokens}
-
-        def make() -> Unit:
-            sides = self.sides(number)
+        def part(here: slice, sides: Any) -> Unit:
+            rows = BUDGET.get().side_by_side(self.config.tokens)
+            how: dict[str, Any] = {"freeze_mlps": self.config.freeze_mlps, "rows": rows}
             if side == "logits":
                 found = direct_effects(self.model, sides, **how)
             else:
-                found = path_effects(self.model, sides, Receivers(receivers, cast(Any, side), at), **how)
+                found = path_effects(self.model, sides, Receivers(receivers, cast(Any, side), at[here]), **how)
             return Unit({"heads": found.heads, "mlps": found.mlps, "gap": sides.gap.numpy()})
 
-        return make
+        return lambda: joined(part(*one) for one in self.sides(number))

@@ -18,8 +18,9 @@ What else a finder may have:
 - ``probe``, ``max_length``: where its prompts come from when none are given, and how long they are at the most.
 - ``needs(prompt)``: raises `UsageError` for a prompt that it can make nothing of; asked of all before any is measured.
 - ``suits(prompt, config)``: the same for a prompt that does not go with the settings.
-- ``passes``: forward passes over a prompt, in all phases together, for ``--dry-run``; or, where that hangs on the
-  settings, ``effort(config, prompts, shape) -> Effort``, shape being the model's (layers, heads a layer).
+- ``passes``: forward passes over a prompt, in all phases together, and ``reads``: states kept of every layer and token
+  (see `Effort`), for ``--dry-run`` and the memory plan; or, where these hang on the settings, ``effort(config, prompts,
+  shape) -> Effort``, shape being the model's (layers, heads a layer).
 
 One that remembers something of the model from one prompt to the next (KV caches) has ``prepare(model)``, called when a
 run begins, and ``release(model)``, which frees it and is called when the run ends, however it ends. Only in between may

@@ -17,6 +17,7 @@ from interp.finders.formation_plan import Case, cases
 from interp.finders.sink_found import found_sinks
 from interp.models import mlp, writes
 from interp.tracing.calls import skip_logits
+from interp.tracing.partial import up_to
 from interp.tracing.tracer import trace
 from probes.base import Prompt
 
@@ -159,7 +160,7 @@ def activate(model: Any, block: int, here: Vectors) -> dict[str, str]:
 def vectors(
     model: Any, ids: Sequence[int], positions: Mapping[int, Sequence[int]], names: Mapping[str, str] = WANTED
 ) -> dict[int, Vectors]:
-    """Values at chosen positions of some blocks, in one traced pass.
+    """Values at chosen positions of some blocks, in one traced pass that ends with the last of them.
 
     Args:
         positions: block -> positions.
@@ -171,7 +172,8 @@ def vectors(
     known = set(model.sites.names())
     at = {(b, name): f"blocks.{b}.{site}" for b in positions for name, site in names.items()}
     taken: dict[int, Vectors] = {block: {} for block in positions}
-    with trace(model, read=sorted({site for site in at.values() if site in known})) as traced:
+    reads = sorted({site for site in at.values() if site in known})
+    with up_to(model, max(positions, default=0), len(ids)), trace(model, read=reads) as traced:
         traced.run(list(ids), **skip_logits(model))
         for (block, name), site in at.items():
             taken[block][name] = traced[site][0, list(positions[block])] if site in known else None

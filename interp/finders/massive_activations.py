@@ -46,6 +46,8 @@ NO_OTHERS = "no two prompts have the same massive activations"
 class MassiveActivations:
     """The finder; see the module docstring and `interp.finders.base.Finder`."""
 
+    reads = 3.0  # every block's output, in half precision with a copy in float32
+
     def measure(self, model: Any, prompt: Prompt, config: MassiveConfig) -> Unit:
         """1. Two passes."""
         return measure(model, prompt, config)

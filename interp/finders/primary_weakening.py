@@ -60,6 +60,8 @@ METRICS = {
 class PrimaryWeakening:
     """The finder; see the module docstring and `interp.finders.base.Finder`."""
 
+    reads = 3.0  # keys, rotated keys and values of every block; as large as a state where no heads share them
+
     def measure(self, model: Any, prompt: Prompt, config: WeakeningConfig) -> Unit:
         """1. The anchor beside ordinary keys, by layer."""
         return weakening_passes.measure(model, prompt, config)

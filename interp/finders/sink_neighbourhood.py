@@ -52,6 +52,8 @@ NONE = "no prompt has a sink, or the family does not hand these vectors out"
 class SinkNeighbourhood:
     """The finder; see the module docstring and `interp.finders.base.Finder`."""
 
+    reads = 4.0  # every block's output, keys, rotated keys and values; the latter smaller where heads share them
+
     def measure(self, model: Any, prompt: Prompt, config: SinksConfig) -> Unit:
         """1. Two passes."""
         return measure(model, prompt, config)

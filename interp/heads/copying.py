@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from interp.errors import SiteError
+from interp.models.device import in_memory
 from interp.models.sites import SiteMap
 from interp.models.writes import not_a_sum
 from interp.tracing.blocks import PassFrame, RowBlock
@@ -98,7 +99,7 @@ def reading(sites: SiteMap, layer: int, tokens: Sequence[int]) -> Float[Tensor, 
     if why is not None:
         raise SiteError(why)
     unembed: Any = sites.binding("unembed.hook_out").module
-    vectors = unembed.weight
+    vectors = in_memory(unembed, "weight")
     out, added = (sites.binding(f"blocks.{layer}.{name}") for name in ("attn.hook_out", "hook_attn_out"))
     d_model = int(sites.output_weight(layer)[0].shape[-1])
     if not vectors.is_floating_point() or vectors.ndim != 2 or vectors.shape[1] != d_model:
@@ -122,6 +123,7 @@ def through(norm: nn.Module, read: Tensor) -> Tensor:
         SiteError: the norm does neither.
     """
     like = next(norm.parameters(), read)
+    like = read if like.device.type == "meta" else like  # fetched when it runs, wherever its input is
     signs = torch.ones(read.shape[-1], dtype=like.dtype, device=like.device)
     constant = _odd(norm, signs)
     signs = signs.clone()

@@ -45,23 +45,25 @@ def input_device(hf: Any) -> torch.device:
     and fetches it when it runs, on the device it runs on."""
     embedding = hf.get_input_embeddings()
     device = embedding.weight.device
-    hook = getattr(embedding, "_hf_hook", None)
-    if device.type != "meta" or hook is None:  # a model of shapes alone stays on meta
+    if device.type != "meta" or not _hooks(embedding):  # a model of shapes alone stays on meta
         return device
-    hooks = [hook, *getattr(hook, "hooks", ())]  # several in sequence: the first that places the module
-    places = (getattr(one, "execution_device", None) for one in hooks)
+    places = (getattr(one, "execution_device", None) for one in _hooks(embedding))  # the first that places the module
     return torch.device(next((place for place in places if place is not None), device))
 
 
 def in_memory(module: Any, name: str) -> torch.Tensor:
     """A module's own parameter or buffer; a copy, fetched first, where accelerate keeps it elsewhere."""
     tensor = getattr(module, name)
-    if tensor.device.type != "meta" or not hasattr(module, "_hf_hook"):
+    if tensor.device.type != "meta":
         return tensor
-    from accelerate.utils import align_module_device
+    keeps = next((one.weights_map for one in _hooks(module) if getattr(one, "offload", False)), None)
+    return tensor if keeps is None else keeps[name].detach().clone()
 
-    with align_module_device(module, torch.device("cpu")):
-        return getattr(module, name).detach().clone()
+
+def _hooks(module: Any) -> list[Any]:
+    """Accelerate's hooks of a module, one by one."""
+    hook = getattr(module, "_hf_hook", None)
+    return [] if hook is None else [hook, *getattr(hook, "hooks", ())]
 
 
 def placement(device: Any = "auto", dtype: Any = None, device_map: Any = None) -> tuple[Any, Any, torch.device]:

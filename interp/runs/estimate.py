@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from interp.amounts import told
 from interp.runs import memory
-from interp.runs.memory import told
 from interp.runs.memory_plan import Sizes, effort_of, settled, sizes_told
 from interp.runs.places import runs_dir
 from interp.runs.plan import plan

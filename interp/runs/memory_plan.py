@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from interp.amounts import told
 from interp.errors import LoadError, UsageError
 from interp.finders.base import Effort
 from interp.runs import memory
-from interp.runs.memory import told
 from interp.runs.memory_model import shapes_of
 from interp.runs.memory_shapes import Parts, Shapes, parts
 from interp.tracing.budget import MIN_ROWS, Budget
@@ -78,7 +78,7 @@ def effort_of(finder: Any, config: Any, prompts: Sequence[Any], shape: tuple[int
     """What a finder says it will ask of the model (see `interp.finders.base`)."""
     if hasattr(finder, "effort"):
         return finder.effort(config, prompts, shape)
-    return Effort(float(getattr(finder, "passes", FORWARDS)))
+    return Effort(float(getattr(finder, "passes", FORWARDS)), reads=float(getattr(finder, "reads", Effort.reads)))
 
 
 def foreseen(planned: Any, model: Any) -> Sizes | None:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from interp.finders.base import Effort
-from interp.tracing.budget import Budget
+from interp.tracing.budget import Budget, loss_rows
 
 KEPT = 1 << 25
 """glibc gives tensors up to so many bytes (M_MMAP_THRESHOLD_MAX) no mapping of their own, so freed they stay."""
@@ -98,7 +98,7 @@ class Parts:
 
     def told(self) -> str:
         """The parts in words, largest first."""
-        from interp.runs.memory import told
+        from interp.amounts import told
 
         place = ["loading"] if self.loading > self.running else ["states", "layer", "block", "logits", "caches"]
         sizes = {name: getattr(self, name) for name in ("process", "weights", *place)}
@@ -118,6 +118,10 @@ def parts(
         loaded: loading is over.
     """
     longest = max(lengths)
+    if effort.at_once:  # of what runs side by side, every row may have a cache of what stands before
+        fewer = max(longest, budget.side_by_side(effort.at_once))
+        caches = effort.caches * fewer / effort.at_once if effort.bounded else effort.caches
+        effort = dataclasses.replace(effort, at_once=fewer, caches=caches)
     measuring = _phase(shapes, effort, lengths, budget)
     if effort.edits:
         checking = _phase(shapes, dataclasses.replace(effort, reads=0.0), lengths, budget, edits=True)
@@ -153,8 +157,10 @@ def _phase(
     logits = 0
     if effort.logits is None or effort.logits:
         counted = longest if effort.logits is None else min(longest, effort.logits)
-        loss = 4 + (4 if width < 4 else 0)  # log-probabilities; and in half precision the logits in float32
-        logits = counted * shapes.vocab * (width + max(loss, 0 if chunk is None else width))
+        whole = counted * shapes.vocab * width
+        # log-probabilities of a piece, and in half precision its logits in float32
+        loss = min(counted, loss_rows(shapes.vocab)) * shapes.vocab * (4 if width == 4 else 8)
+        logits = whole + max(loss, 0 if chunk is None else whole)
     at_once, ever = layer_bytes(shapes, tokens, longest)
     rows = rows_of(shapes, budget, longest, max(1, effort.at_once // longest))
     block = 4 * max(1, effort.at_once // longest) * shapes.heads * min(rows, tokens) * longest

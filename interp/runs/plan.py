@@ -7,10 +7,10 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from interp.amounts import parse
 from interp.errors import UsageError
 from interp.registry import FINDERS, unknown
 from interp.runs import sources
-from interp.runs.memory import parse
 from interp.runs.settings import as_dict, check_finite, make_config
 from interp.tracing.engines import known
 from probes.base import Prompt

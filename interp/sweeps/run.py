@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from interp.amounts import parse
+from interp.amounts import told as amount
 from interp.errors import UsageError
 from interp.registry import unknown
 from interp.runs import progress as reporting
 from interp.runs import provenance
 from interp.runs.lock import locked
-from interp.runs.memory import parse
-from interp.runs.memory import told as amount
 from interp.runs.places import runs_dir
 from interp.runs.store import RunFolderError, digest
 from interp.sweeps import sizing

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from interp.amounts import parse
 from interp.errors import InterpError, UsageError
-from interp.runs.memory import free, parse
+from interp.runs.memory import free
 from interp.sweeps.units import SweepUnit
 
 PROCESS_BYTES = 700_000_000  # a process with all that a scan imports, before it loads anything: 0.6 GB as measured

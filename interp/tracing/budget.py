@@ -8,6 +8,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 
 MIN_ROWS, MAX_ROWS = 16, 128
+LOSS_PIECE = 1 << 23
+"""Log-probabilities held at once while losses are taken (float32, 32 MiB)."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,10 @@ class Budget:
         rows = self.block_elements // max(1, scores)
         return max(MIN_ROWS, min(MAX_ROWS, rows // 16 * 16))
 
+    def side_by_side(self, tokens: int) -> int:
+        """How many of so many tokens, as settings have them, run side by side: fewer by as much as `states` is."""
+        return max(1, min(tokens, tokens * self.states // Budget.states))
+
 
 BUDGET: ContextVar[Budget] = ContextVar("budget", default=Budget())  # noqa: B039 - frozen
 
@@ -48,3 +54,8 @@ def whole_prompts() -> Iterator[None]:
     """Inside, prompts are read in one piece, whatever the plan: blocks that are passed over fill no KV cache."""
     with within(replace(BUDGET.get(), chunk=None)):
         yield
+
+
+def loss_rows(vocab: int) -> int:
+    """Tokens whose log-probabilities are held at once."""
+    return max(1, LOSS_PIECE // vocab)

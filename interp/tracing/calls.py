@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from interp.tracing.budget import loss_rows
 from interp.tracing.statistics import Received
 from interp.tracing.tracer import trace
 
@@ -48,7 +49,12 @@ def next_token_loss(logits: Float[Tensor, "batch position vocab"], token_ids: An
     """Cross-entropy of each next token, in nats, float32."""
     ids = torch.as_tensor(token_ids, device=logits.device)
     ids = ids[None] if ids.dim() == 1 else ids
-    scores, targets = logits[:, :-1].float(), ids[:, 1:].long()
-    # flat, not [batch, vocab, position]: a softmax along a strided axis is off by 1e-4 on a vocabulary of 49,000
-    losses = torch.nn.functional.cross_entropy(scores.flatten(0, 1), targets.flatten(), reduction="none")
-    return losses.view(targets.shape)
+    targets = ids[:, 1:].long()
+    # [position, vocab], never the other way: a softmax along a strided axis is off by 1e-4 on a vocabulary of 49,000
+    step = loss_rows(logits.shape[-1])
+    pieces = [
+        torch.nn.functional.cross_entropy(scores.float(), wanted, reduction="none")
+        for scores_of, wanted_of in zip(logits[:, :-1], targets, strict=True)
+        for scores, wanted in zip(scores_of.split(step), wanted_of.split(step), strict=True)
+    ]
+    return torch.cat(pieces).view(targets.shape)

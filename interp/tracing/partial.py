@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from interp.errors import TraceError
 from interp.models.device import input_device
 from interp.models.sites import SiteMap
-from interp.tracing.budget import whole_prompts
+from interp.tracing.budget import BUDGET, whole_prompts
 from interp.tracing.inputs import unwrap
 from interp.tracing.passes import PROBING
 
@@ -118,6 +118,18 @@ def passed_over(model: Any, first: int, last: int | None = None) -> Iterator[Non
         stack.enter_context(whole_prompts())
         for layer in (*range(first), *range(end + 1, sites.n_layers)):
             stack.enter_context(replaced(sites.block(layer), through(layer)))
+        yield
+
+
+@contextmanager
+def up_to(model: Any, last: int, length: int) -> Iterator[None]:
+    """Blocks behind `last` are passed over where that is possible: not where the memory plan has prompts of `length`
+    tokens read in chunks, for then every block fills its part of the KV cache."""
+    chunk = BUDGET.get().chunk
+    if chunk is not None and chunk < length:
+        yield
+        return
+    with passed_over(model, 0, last):
         yield
 
 

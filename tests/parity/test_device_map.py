@@ -15,10 +15,14 @@ import torch
 from accelerate import cpu_offload, disk_offload, dispatch_model
 
 import interp
+from interp.circuits.dla import direct_logit_attribution
+from interp.circuits.edge_parts import EdgeParts
+from interp.heads.copying import reading
 from interp.interventions.ablate import ZeroHeads
 from interp.interventions.attention import CutKeys
 from interp.interventions.dims import SetDims
 from interp.tracing.statistics import Entropy, Received, TopKey
+from tests.circuit_pairs import random_sides
 from tests.contracts.conftest import fingerprint
 from tests.tiny import tiny, tiny_tokenizer
 
@@ -134,6 +138,22 @@ def test_the_output_weights_are_fetched(split: str, tmp_path: Path) -> None:
     sites = interp.load(hf, check=False).sites
     for layer in range(sites.n_layers):
         assert torch.equal(sites.output_weight(layer)[0], plain.output_weight(layer)[0])
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_weights_that_finders_multiply_with_are_fetched(split: str, tmp_path: Path) -> None:
+    plain, other = (
+        interp.load(tiny("llama"), check=False),
+        interp.load(SPLITS[split](tiny("llama"), tmp_path), check=False),
+    )
+    assert torch.equal(reading(other.sites, 1, [3, 5]), reading(plain.sites, 1, [3, 5]))
+    same(
+        vars(direct_logit_attribution(other, random_sides(other))),
+        vars(direct_logit_attribution(plain, random_sides(plain))),
+    )
+    for layer in range(plain.n_layers):
+        for side in ("q", "k", "v"):
+            assert torch.equal(EdgeParts(other).weight(layer, side)[0], EdgeParts(plain).weight(layer, side)[0])
 
 
 @pytest.mark.parametrize("device_map", ["auto", {"": "cpu"}])

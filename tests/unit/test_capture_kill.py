@@ -139,8 +139,9 @@ def test_verify_reads_a_store_without_a_model(place: Path, capsys: pytest.Captur
     [
         (["--sites", "blocks.9.hook_resid_post"], "blocks are 0 to"),
         (["--sites", ","], "expected names or patterns"),
-        (["--shard-size", "lots"], "--shard-size 'lots'"),
-        (["--shard-size", "0"], "--shard-size '0'"),
+        (["--shard-size", "lots"], "--shard-size lots: expected an amount"),
+        (["--shard-size", "0"], "--shard-size 0: expected an amount"),
+        (["--shard-size", "65GB"], "--shard-size 65GB: expected 64.00 GB at the most"),
         (["--dtype-store", "int8"], "--dtype-store 'int8'"),
         (["--positions", "first"], "--positions 'first'"),
         (["--limit", "0"], "--limit 0"),

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 import interp
+from interp.amounts import parse
 from interp.cli import run
 from interp.errors import UsageError
 from interp.finders.base import Effort
-from interp.runs import memory
 from interp.runs.memory_model import inner_width, shapes_of, stored_weights
 from interp.runs.memory_plan import LEAST_CHUNK, budgets, choose, refusal, sizes_told, smaller_block
 from interp.runs.memory_shapes import Shapes, cache, parts, rows_of
@@ -70,7 +70,7 @@ def finder() -> Iterator[MassFinder]:
     ],
 )
 def test_amounts(given: Any, count: int | None) -> None:
-    assert memory.parse(given) == count
+    assert parse(given) == count
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_amounts(given: Any, count: int | None) -> None:
 )
 def test_what_is_no_amount(given: Any) -> None:
     with pytest.raises(UsageError, match=r"--memory .*: expected an amount such as 8GB"):
-        memory.parse(given)
+        parse(given)
 
 
 def test_the_parts_by_hand() -> None:
@@ -87,7 +87,7 @@ def test_the_parts_by_hand() -> None:
     effort = Effort(8.0, reads=1.0, maps=0, edits=False)
     found = parts(GPT, effort, [100, length], Budget(), PROCESS)
     assert found.process == PROCESS and found.weights == 4 * 400_000_000 and found.loading == 0
-    assert found.logits == length * vocab * 8  # as they come, and their log-probabilities
+    assert found.logits == length * vocab * 4 + 167 * vocab * 4  # as they come; log-probabilities of so many tokens
     maps = 3 * 4 * 24 * 16 * length
     assert found.states == 24 * length * 1024 * 4 + maps
     assert found.peak == PROCESS + found.weights + found.states + found.layer + found.block + found.logits
@@ -96,7 +96,7 @@ def test_the_parts_by_hand() -> None:
     assert parts(GPT, replace(effort, caches=3), [length], Budget(), 0).caches == 3 * 2 * 24 * 4 * 64 * length * 4
     half = parts(replace(GPT, width=2, copied=True), effort, [length], Budget(), PROCESS)
     assert half.weights == 800_000_000 and half.loading == 1_600_000_000
-    assert half.logits == length * vocab * (2 + 4 + 4)  # as they come, in float32, and log-probabilities
+    assert half.logits == length * vocab * 2 + 167 * vocab * 8  # in half precision also a piece in float32
     assert half.peak == PROCESS + half.weights + max(half.loading, half.running)
     assert parts(replace(GPT, copied=True), effort, [length], Budget(), 0, loaded=True).loading == 0
     gpu = parts(replace(GPT, device="cuda"), effort, [length], Budget(), PROCESS)

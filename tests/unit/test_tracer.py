@@ -324,6 +324,21 @@ def test_next_token_loss_is_cross_entropy() -> None:
     torch.testing.assert_close(next_token_loss(out.logits, IDS).mean(), out.loss)
 
 
+@pytest.mark.parametrize("tokens", [1, 3, 100])
+def test_losses_are_taken_piece_by_piece(tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids, logits = (
+        torch.arange(40).view(2, 20) % 7,
+        3 * torch.randn(2, 20, 50, generator=torch.Generator().manual_seed(1)),
+    )
+    monkeypatch.setattr("interp.tracing.budget.LOSS_PIECE", 50 * tokens)
+    expected = -torch.log_softmax(logits.double(), -1)[:, :-1].gather(-1, ids[:, 1:, None])[..., 0]
+    torch.testing.assert_close(next_token_loss(logits, ids), expected.float())
+    half = next_token_loss(logits.bfloat16(), ids)
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half, next_token_loss(logits.bfloat16().float(), ids))
+    assert next_token_loss(logits[:1, :1], ids[:1, :1]).shape == (1, 0)
+
+
 def test_a_trace_works_on_a_copy_made_inside_a_trace() -> None:
     """deepcopy of a model under trace must not carry the trace's hooks into numbers of its own."""
     hf = tiny("llama")

@@ -25,11 +25,11 @@ class ReceivedSum:
         """[batch, row] weight of each query of the block; 0 for padding and outside the window."""
         rows = block.rows
         weight = rows.new_ones(rows.shape[0], rows.shape[2])
-        positions = block.query_positions
         if self.stat.window is not None:
-            low, high = self.stat.window
+            positions, (low, high) = block.query_positions, self.stat.window
             weight = weight * ((positions >= low) & (positions < high))
         if self.stat.weights is not None:
+            positions = block.query_positions
             given = torch.as_tensor(self.stat.weights, dtype=weight.dtype, device=weight.device)
             if given.shape[-1] <= int(positions[-1]):
                 raise TraceError(
@@ -43,8 +43,11 @@ class ReceivedSum:
     def fold(self, block: RowBlock) -> None:
         rows = block.rows
         batch, heads, n_rows, n_keys = rows.shape
-        weight = self.weights(block)[:, None, None].expand(batch, heads, 1, n_rows).reshape(batch * heads, 1, n_rows)
-        mass = torch.bmm(weight, rows.reshape(batch * heads, n_rows, n_keys))
+        if self.stat.window is None and self.stat.weights is None and block.query_mask is None:
+            weight = rows.new_ones(batch * heads, 1, n_rows)
+        else:
+            weight = self.weights(block)[:, None, None].expand(batch, heads, 1, n_rows).flatten(0, 1)
+        mass = torch.bmm(weight, rows.flatten(0, 1))
         self.add(block, mass.view(batch, heads, n_keys).detach())
 
     def part(self, block: RowBlock) -> Asked:
@@ -58,13 +61,12 @@ class ReceivedSum:
     def add(self, block: RowBlock, mass: Tensor) -> None:
         """Add a block's mass [batch, head, key] at its keys."""
         total, length = self.sums.get(block.layer), self.frame.seen
-        if total is not None:
-            mass = mass.to(total.device)  # fused kernels give theirs on the CPU
         if total is None:
             total = self.sums[block.layer] = mass.new_zeros(*mass.shape[:2], length)
         elif total.shape[-1] < length:
             total = self.sums[block.layer] = torch.nn.functional.pad(total, (0, length - total.shape[-1]))
-        total[..., block.key_start : block.key_start + mass.shape[-1]] += mass
+        # fused kernels give theirs on the CPU
+        total.narrow(-1, block.key_start, mass.shape[-1]).add_(mass.to(total.device))
 
     def result(self) -> Tensor:
         sums = stack_layers(self.sums, self.frame.n_layers, self.stat.name)

@@ -43,7 +43,8 @@ def main() -> None:
     facts = machine.machine()
     asked = (arguments.model, arguments.prompts, arguments.length) == ("smollm2-135m", 8, 512)
     what = f"`interp scan --find sinks`, {arguments.model}, prompts of {lengths} tokens, loading included"
-    told = f"as long as {statistics.median(times) / plain:.0f} plain forward passes of {arguments.length} tokens ({plain:.2f} s)"
+    passes = statistics.median(times) / plain
+    told = f"as long as {passes:.0f} plain forward passes of {arguments.length} tokens ({plain:.2f} s each)"
     name = "scan_time.scan" if asked else "scan_time.other"
     row = measured(name, times, what=what, against="the clock", unit="s", note=told)
     result = {"model": arguments.model, "prompt_lengths": lengths, "seconds": times, "plain": plain, "machine": facts}

@@ -10,6 +10,7 @@ from typing import Any
 from interp.amounts import parse
 from interp.errors import InterpError, UsageError
 from interp.runs.memory import free
+from interp.runs.memory_plan import MARGIN
 from interp.sweeps.units import SweepUnit
 
 PROCESS_BYTES = 700_000_000  # a process with all that a scan imports, before it loads anything: 0.6 GB as measured
@@ -102,7 +103,7 @@ def need(unit: SweepUnit, sketched: Any = None, **other: Any) -> Need:
     device = estimated.device.partition(":")[0]
     own = estimated.peak_bytes - estimated.process_bytes  # this process may hold anything; a worker begins with nothing
     main = estimated.weights_bytes if device == "cuda" else own  # on their way to a GPU, weights pass through here
-    return Need(main + PROCESS_BYTES, device, estimated.seconds)
+    return Need(round(MARGIN * (main + PROCESS_BYTES)), device, estimated.seconds)
 
 
 def _device_type(load: Mapping[str, Any]) -> str:

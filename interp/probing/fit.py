@@ -172,6 +172,10 @@ def _removal(probe: Any) -> Removal:
 
 
 def best_of(fits: Sequence[Fitted]) -> int:
-    """The probe that did best in cross-validation, on training prompts alone; the first of equals, or without any."""
+    """The probe that did best in cross-validation, on training prompts alone; of equals that with the strongest
+    regularisation, which needs the least to read the property; then the first, as without any cross-validation."""
     scores = np.array([one.validation for one in fits])
-    return 0 if np.isnan(scores).all() else int(np.nanargmax(scores))
+    if np.isnan(scores).all():
+        return 0
+    equals = np.flatnonzero(scores == np.nanmax(scores))
+    return int(min(equals, key=lambda number: fits[number].strength))

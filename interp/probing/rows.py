@@ -52,7 +52,8 @@ def ratio(gained: np.ndarray, possible: np.ndarray, times: np.ndarray) -> tuple[
 
 
 def table_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """The table in its schema, the row with the best cross-validated score first."""
+    """The table in its schema, the row with the best cross-validated score first (`interp.probing.fit.best_of`)."""
     table = pd.DataFrame(rows, columns=[column.name for column in COLUMNS])
     table = table.astype({column.name: column.dtype for column in COLUMNS})
-    return table.sort_values("validation", ascending=False, kind="stable", na_position="last").reset_index(drop=True)
+    order = {"by": ["validation", "strength"], "ascending": [False, True], "kind": "stable", "na_position": "last"}
+    return table.sort_values(**order).reset_index(drop=True)

@@ -7,9 +7,10 @@ or self-check failed, 130 interrupted and resumable.
 from __future__ import annotations
 
 import io
+import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -43,25 +44,49 @@ class Commands(TyperGroup):
             raise typer.Exit(INTERRUPTED) from None
 
 
-app = typer.Typer(
-    name="interp",
-    cls=Commands,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="Mechanistic interpretability of open language models: find, verify by intervening, report.",
-)
-app.command("scan")(scan)
-app.command("ablate")(ablate)
-app.command("repair")(repair)
-app.command("reproduce")(reproduce)
-app.command("capture")(capture)
-app.command("ls")(ls)
-app.command("show")(show)
-app.command("report")(report)
-app.command("compare")(compare)
-app.command("sweep")(sweep)
-app.command("get")(get)
+COMMANDS: dict[str, Callable[..., None]] = {
+    "scan": scan,
+    "ablate": ablate,
+    "repair": repair,
+    "reproduce": reproduce,
+    "capture": capture,
+    "ls": ls,
+    "show": show,
+    "report": report,
+    "compare": compare,
+    "sweep": sweep,
+    "get": get,
+}
+"""In the order of ``interp --help``."""
+
+
+def app(arguments: Sequence[str]) -> typer.Typer:
+    """The application that these arguments are for. The options of all commands together take longer to build than most
+    of what else happens before one runs, so commands other than the one that is called have a name and a docstring."""
+    made = typer.Typer(
+        name="interp",
+        cls=Commands,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        help="Mechanistic interpretability of open language models: find, verify by intervening, report.",
+    )
+    made.callback()(_root)
+    called = next((argument for argument in arguments if not argument.startswith("-")), None)
+    completing = any(name.endswith("_COMPLETE") for name in os.environ)  # the shell asks for any command's options
+    for name, command in COMMANDS.items():
+        made.command(name)(command if completing or name == called else _named(command))
+    return made
+
+
+def _named(command: Callable[..., None]) -> Callable[[], None]:
+    """What stands for a command that is not called."""
+
+    def stand_in() -> None:
+        raise AssertionError("a command was called that was not the first argument")
+
+    stand_in.__doc__ = command.__doc__
+    return stand_in
 
 
 def _version(wanted: bool) -> None:
@@ -72,7 +97,6 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _root(
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
@@ -84,8 +108,9 @@ def _root(
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line `arguments` (default: this process's own) and return the exit code."""
     options.state.debug = False
+    given = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        app(args=None if arguments is None else list(arguments), prog_name="interp")
+        app(given)(args=given, prog_name="interp")
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else FAILED
     except InterpError as error:

@@ -21,7 +21,7 @@ from interp.tracing.budget import MIN_ROWS, Budget
 
 LEAST_CHUNK = 256
 MARGIN = 1.1
-"""By how much a peak may exceed its estimate (`benchmarks/memory_plan.py`): what was asked for is to hold all the same."""
+"""How far a peak may lie above its estimate (`benchmarks/memory_plan.py`): what was asked for holds all the same."""
 FORWARDS = 8.0  # passes over a prompt where a finder does not say: one to measure, the rest for the check
 
 

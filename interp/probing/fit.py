@@ -177,5 +177,5 @@ def best_of(fits: Sequence[Fitted]) -> int:
     scores = np.array([one.validation for one in fits])
     if np.isnan(scores).all():
         return 0
-    equals = np.flatnonzero(scores == np.nanmax(scores))
-    return int(min(equals, key=lambda number: fits[number].strength))
+    equals = np.flatnonzero(scores == np.nanmax(scores)).tolist()
+    return min(equals, key=lambda number: fits[number].strength)

@@ -20,7 +20,7 @@ from interp.runs.memory_shapes import Parts, Shapes, parts
 from interp.tracing.budget import MIN_ROWS, Budget
 
 LEAST_CHUNK = 256
-MARGIN = 1.1
+MARGIN = 1.15
 """How far a peak may lie above its estimate (`benchmarks/memory_plan.py`): what was asked for holds all the same."""
 FORWARDS = 8.0  # passes over a prompt where a finder does not say: one to measure, the rest for the check
 
@@ -206,5 +206,5 @@ def refusal(
     ways.append(f"--memory {told(least.peak * MARGIN * 1.01).replace(' ', '')}")
     return (
         f"--memory {told(limit)}: this scan needs about {told(least.peak)} even in the smallest pieces "
-        f"({least.told()}), and may take a tenth more; {' or '.join(ways)} would do"
+        f"({least.told()}), and may take {MARGIN - 1:.0%} more; {' or '.join(ways)} would do"
     )

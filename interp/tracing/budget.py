@@ -8,8 +8,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 
 MIN_ROWS, MAX_ROWS = 16, 128
-LOSS_PIECE = 1 << 23
-"""Log-probabilities held at once while losses are taken (float32, 32 MiB)."""
+LOSS_PIECE = 1 << 24
+"""Log-probabilities held at once while losses are taken (float32, 64 MiB). Not less: pieces of up to 32 MiB lie in
+glibc's heap, where aligned ones do not find the room of the last and each takes its own."""
 
 
 @dataclass(frozen=True)

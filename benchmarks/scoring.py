@@ -314,7 +314,10 @@ CASES: dict[str, tuple[Callable[[float], tuple[Ways, int]], str]] = {
     "sign flips, 64 prompts": (flips_case(64), "looking up tabled sums: 8 for each flip of a row"),
     "sign flips, 1,000 prompts": (flips_case(1000), "looking up tabled sums: 125 for each flip of a row"),
     "block, all statistics": (fold_case, "the logarithm of every weight, for the entropy"),
-    "block, column sum": (column_sum_case, "memory and the caches: one addition for each weight read"),
+    "block, column sum": (
+        column_sum_case,
+        "the caches, where a new block lies: one addition for each weight",
+    ),
 }
 """Name -> (what makes its ways, what bounds ours)."""
 

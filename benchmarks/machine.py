@@ -6,6 +6,8 @@ import os
 import platform
 import re
 import subprocess
+import time
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -77,3 +79,18 @@ def _field(file: str, pattern: str) -> str:
     path = Path(file)
     found = re.search(pattern, path.read_text(), re.MULTILINE) if path.exists() else None
     return found.group(1) if found else ""
+
+
+def seconds(work: Callable[[], Any], least: float = 0.0) -> float:
+    """Of one run. Short ones are repeated until `least` seconds are full, and the first is not counted: it wakes the
+    threads of its library."""
+    start = time.perf_counter()
+    work()
+    once = time.perf_counter() - start
+    if once >= least:
+        return once
+    count = int(least / once) + 1
+    start = time.perf_counter()
+    for _ in range(count):
+        work()
+    return (time.perf_counter() - start) / count

@@ -35,6 +35,7 @@ import machine
 import numpy as np
 import pandas as pd
 import torch
+from machine import seconds
 from rows import Row, as_json, measured
 
 from interp.scoring.asked import OFFSETS, Asked
@@ -68,21 +69,6 @@ def main() -> None:
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(result, indent=1) + "\n")
     print(table(result))
-
-
-def seconds(work: Callable[[], Any], least: float = 0.0) -> float:
-    """Of one run. Short ones are repeated until `least` seconds are full, and the first is not counted: it wakes the
-    threads of its library."""
-    start = time.perf_counter()
-    work()
-    once = time.perf_counter() - start
-    if once >= least:
-        return once
-    count = int(least / once) + 1
-    start = time.perf_counter()
-    for _ in range(count):
-        work()
-    return (time.perf_counter() - start) / count
 
 
 def bandwidth() -> float:

@@ -17,7 +17,7 @@ from interp.interventions.attention import CutKeys
 from interp.tracing import streamed
 from interp.tracing.attention import NAME, RowRules, attend
 from interp.tracing.blocks import RowBlock
-from interp.tracing.calls import next_token_loss, received
+from interp.tracing.calls import received
 from interp.tracing.passes import cache_of
 from interp.tracing.statistics import Entropy, Received, Rows, TopKey
 from interp.tracing.tracer import trace
@@ -315,28 +315,6 @@ def test_received_over_a_query_window_and_with_weights() -> None:
     total = signed.flip(-1).cumsum(-1).flip(-1)
     expected = (pattern * signed[None, None, None, :, None]).sum(-2) / total
     torch.testing.assert_close(t.stats["received"], expected, atol=1e-4, rtol=1e-4)
-
-
-def test_next_token_loss_is_cross_entropy() -> None:
-    hf = tiny("llama")
-    with torch.no_grad():
-        out = hf(IDS, labels=IDS)
-    torch.testing.assert_close(next_token_loss(out.logits, IDS).mean(), out.loss)
-
-
-@pytest.mark.parametrize("tokens", [1, 3, 100])
-def test_losses_are_taken_piece_by_piece(tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    ids, logits = (
-        torch.arange(40).view(2, 20) % 7,
-        3 * torch.randn(2, 20, 50, generator=torch.Generator().manual_seed(1)),
-    )
-    monkeypatch.setattr("interp.tracing.budget.LOSS_PIECE", 50 * tokens)
-    expected = -torch.log_softmax(logits.double(), -1)[:, :-1].gather(-1, ids[:, 1:, None])[..., 0]
-    torch.testing.assert_close(next_token_loss(logits, ids), expected.float())
-    half = next_token_loss(logits.bfloat16(), ids)
-    assert half.dtype == torch.float32
-    torch.testing.assert_close(half, next_token_loss(logits.bfloat16().float(), ids))
-    assert next_token_loss(logits[:1, :1], ids[:1, :1]).shape == (1, 0)
 
 
 def test_a_trace_works_on_a_copy_made_inside_a_trace() -> None:
